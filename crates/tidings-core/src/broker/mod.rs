@@ -1,0 +1,73 @@
+//! The ports of a broker: publish, subscribe, read history, administrate. An adapter implements these and nothing else.
+
+mod admin;
+mod capabilities;
+mod error;
+mod publish;
+mod reader;
+mod subscription;
+mod watermark;
+
+pub use admin::{Admin, GroupLag, GroupName, GroupNameError, GroupStatus};
+pub use capabilities::{Capabilities, KeyOrder};
+pub use error::BrokerError;
+pub use publish::{PublishError, PublishOutcome, Receipt};
+pub use reader::{Page, ReadRequest, Reader, Recorded};
+pub use subscription::{
+    Delivery, Receive, Received, Resumed, Scope, Settle, SettleAction, SettleError, StartAt,
+    SubscribeRequest, Subscription, Token,
+};
+pub use watermark::LowWatermark;
+
+use crate::{BoxFuture, Envelope};
+use std::fmt;
+
+/// Where an event stands in the total order of a broker that has one; the first is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// The position behind this one.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What carries envelopes from producers to consumer groups.
+///
+/// **Source**: seed concept *event broker*.
+pub trait Broker: Send + Sync + 'static {
+    /// What this broker can do; a consumer is checked against it when it is built.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Hands over a batch of at most [`BATCH_EVENTS_MAX`](crate::limits::BATCH_EVENTS_MAX) events, in order.
+    ///
+    /// **Guarantee**: one outcome for each event, in the order of the batch. Success means accepted by the broker with the durability that it declares, whoever
+    /// listens. After a failure of one key nothing later of that key in the batch is sent.
+    ///
+    /// **Cancel**: dropping the future leaves it unknown which events were accepted; none is accepted in part.
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>>;
+
+    /// Joins a group, making it if it does not exist.
+    ///
+    /// **Errors**: another holder of the group's lease on a broker where a group has one owner, a pattern or start that the broker cannot serve.
+    fn subscribe<'a>(
+        &'a self,
+        request: &'a SubscribeRequest,
+    ) -> BoxFuture<'a, Result<Subscription, BrokerError>>;
+
+    /// History without a group, where the broker has it.
+    fn reader(&self) -> Option<&dyn Reader>;
+
+    /// Groups, lag and seeking, where the broker has them.
+    fn admin(&self) -> Option<&dyn Admin>;
+
+    /// Stops accepting events, flushes what was accepted and lets go of the broker. Calling it again has no effect.
+    fn close(&self) -> BoxFuture<'_, Result<(), BrokerError>>;
+}

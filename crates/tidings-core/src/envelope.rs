@@ -1,0 +1,499 @@
+//! The envelope: an event with its attributes, exactly as it was given.
+
+use crate::correlation::TRACEPARENT;
+use crate::event_type::EventTypeError;
+use crate::limits::{
+    ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX,
+    CORRELATION_ID_BYTES_MAX, EVENT_ID_BYTES_MAX, INTERNAL_PAYLOAD_BYTES_MAX, KEY_BYTES_MAX,
+    PAYLOAD_BYTES_MAX, SOURCE_BYTES_MAX, TIMESTAMP_BYTES_MAX,
+};
+use crate::timestamp::GivenTimestamp;
+use crate::{Code, ErrorClass, EventType, Payload, TraceContext, codes};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// An event on its way: the eight fields of the seed's document, causation, content type and any further attributes.
+///
+/// Absent is not the same as default: what was not given is not printed, whatever an accessor answers in its place.
+///
+/// Cloning one is cheap: clones share their attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    parts: Arc<EnvelopeParts>,
+}
+
+/// The attributes of an envelope before they are checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvelopeParts {
+    /// Unique within its source.
+    pub event_id: String,
+    /// The type as given.
+    pub event_type: EventType,
+    /// What the fact is about; also the key, unless the extension `partitionkey` names another.
+    pub aggregate_id: Option<String>,
+    /// When it happened.
+    pub timestamp: Option<GivenTimestamp>,
+    /// Version of the payload's schema.
+    pub version: Option<u32>,
+    /// Who states it.
+    pub source: Option<String>,
+    /// What ties it to the other events of one business flow.
+    pub correlation_id: Option<String>,
+    /// The event whose handling emitted it.
+    pub causation_id: Option<String>,
+    /// What the payload's bytes are; absent means JSON.
+    pub content_type: Option<String>,
+    /// Further attributes in the order given: name and JSON text of the value.
+    pub extensions: Vec<(String, String)>,
+    /// The payload.
+    pub payload: Option<Payload>,
+}
+
+impl EnvelopeParts {
+    /// Parts with an id and a type that was checked elsewhere, and nothing else.
+    pub fn new(event_id: impl Into<String>, event_type: impl Into<String>) -> Self {
+        Self {
+            event_id: event_id.into(),
+            event_type: EventType::trusted(event_type.into()),
+            aggregate_id: None,
+            timestamp: None,
+            version: None,
+            source: None,
+            correlation_id: None,
+            causation_id: None,
+            content_type: None,
+            extensions: Vec::new(),
+            payload: None,
+        }
+    }
+}
+
+impl Envelope {
+    /// Checks every attribute against its limit.
+    ///
+    /// **Errors**: permanent; the message names the attribute, the value's size and the limit.
+    pub fn new(parts: EnvelopeParts) -> Result<Self, EnvelopeError> {
+        check(&parts)?;
+        Ok(Self::trusted(parts))
+    }
+
+    /// An envelope from a store that checked it when it was written: nothing is checked again.
+    pub fn trusted(parts: EnvelopeParts) -> Self {
+        Self {
+            parts: Arc::new(parts),
+        }
+    }
+
+    /// Takes the envelope apart, for example to change an attribute.
+    pub fn into_parts(self) -> EnvelopeParts {
+        Arc::unwrap_or_clone(self.parts)
+    }
+
+    /// The attributes as given.
+    pub fn parts(&self) -> &EnvelopeParts {
+        &self.parts
+    }
+
+    /// The id, unique within its source.
+    pub fn event_id(&self) -> &str {
+        &self.parts.event_id
+    }
+
+    /// The type.
+    pub fn event_type(&self) -> &EventType {
+        &self.parts.event_type
+    }
+
+    /// What the fact is about.
+    pub fn aggregate_id(&self) -> Option<&str> {
+        self.parts.aggregate_id.as_deref()
+    }
+
+    /// What order is kept by: the extension `partitionkey` where given, else the aggregate id; without either the event is unordered.
+    pub fn key(&self) -> Option<Cow<'_, str>> {
+        if !self.parts.extensions.is_empty()
+            && let Some(text) = self.extension_text(PARTITION_KEY)
+        {
+            return Some(Cow::Owned(text));
+        }
+        self.aggregate_id().map(Cow::Borrowed)
+    }
+
+    /// When it happened, as given.
+    pub fn timestamp(&self) -> Option<&GivenTimestamp> {
+        self.parts.timestamp.as_ref()
+    }
+
+    /// Version of the payload's schema: as given, else as the type's suffix says, else 1.
+    pub fn version(&self) -> u32 {
+        self.parts
+            .version
+            .or(self.parts.event_type.version())
+            .unwrap_or(1)
+    }
+
+    /// Who states the fact.
+    pub fn source(&self) -> Option<&str> {
+        self.parts.source.as_deref()
+    }
+
+    /// The correlation id: as given, else the event's own id, because an event without one begins a flow.
+    pub fn correlation_id(&self) -> &str {
+        self.parts
+            .correlation_id
+            .as_deref()
+            .unwrap_or(&self.parts.event_id)
+    }
+
+    /// The id of the event whose handling emitted this one.
+    pub fn causation_id(&self) -> Option<&str> {
+        self.parts.causation_id.as_deref()
+    }
+
+    /// What the payload's bytes are; JSON where nothing else is given.
+    pub fn content_type(&self) -> &str {
+        self.parts
+            .content_type
+            .as_deref()
+            .unwrap_or(CONTENT_TYPE_JSON)
+    }
+
+    /// The JSON text of an extension attribute.
+    pub fn extension(&self, name: &str) -> Option<&str> {
+        self.parts
+            .extensions
+            .iter()
+            .find(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The text of an extension attribute that is a JSON string.
+    pub fn extension_text(&self, name: &str) -> Option<String> {
+        serde_json::from_str(self.extension(name)?).ok()
+    }
+
+    /// The W3C trace context, if the event carries a valid one.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::parse(&self.extension_text(TRACEPARENT)?)
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> Option<&Payload> {
+        self.parts.payload.as_ref()
+    }
+
+    /// The payload's bytes; none where there is no payload.
+    pub fn payload_bytes(&self) -> &[u8] {
+        self.parts
+            .payload
+            .as_ref()
+            .map_or(&[], |payload| payload.bytes().as_ref())
+    }
+}
+
+/// The content type of an envelope that gives none.
+pub const CONTENT_TYPE_JSON: &str = "application/json";
+/// The extension attribute that names another key than the aggregate id.
+pub const PARTITION_KEY: &str = "partitionkey";
+
+fn check(parts: &EnvelopeParts) -> Result<(), EnvelopeError> {
+    // Checked again here, since the type may have been built unchecked.
+    EventType::carried(parts.event_type.as_str())
+        .map_err(|source| EnvelopeError::EventType { source })?;
+    text("event_id", &parts.event_id, EVENT_ID_BYTES_MAX)?;
+    if parts.event_id.is_empty() {
+        return Err(EnvelopeError::Empty {
+            attribute: "event_id",
+        });
+    }
+    optional("aggregate_id", parts.aggregate_id.as_deref(), KEY_BYTES_MAX)?;
+    optional("source", parts.source.as_deref(), SOURCE_BYTES_MAX)?;
+    optional(
+        "correlation_id",
+        parts.correlation_id.as_deref(),
+        CORRELATION_ID_BYTES_MAX,
+    )?;
+    optional(
+        "causation_id",
+        parts.causation_id.as_deref(),
+        CORRELATION_ID_BYTES_MAX,
+    )?;
+    optional(
+        "content_type",
+        parts.content_type.as_deref(),
+        CONTENT_TYPE_BYTES_MAX,
+    )?;
+    optional(
+        "timestamp",
+        parts.timestamp.as_ref().and_then(GivenTimestamp::text),
+        TIMESTAMP_BYTES_MAX,
+    )?;
+    if parts.extensions.len() > ATTRIBUTES_MAX {
+        return Err(EnvelopeError::TooManyAttributes {
+            count: parts.extensions.len(),
+        });
+    }
+    for (index, (name, value)) in parts.extensions.iter().enumerate() {
+        extension(name, value)?;
+        if parts
+            .extensions
+            .iter()
+            .take(index)
+            .any(|(other, _)| other == name)
+        {
+            return Err(EnvelopeError::DuplicateAttribute { name: name.clone() });
+        }
+    }
+    let limit = if parts.event_type.is_internal() {
+        INTERNAL_PAYLOAD_BYTES_MAX
+    } else {
+        PAYLOAD_BYTES_MAX
+    };
+    let bytes = parts
+        .payload
+        .as_ref()
+        .map_or(0, |payload| payload.bytes().len());
+    if bytes > limit {
+        return Err(EnvelopeError::TooLong {
+            attribute: "payload".into(),
+            bytes,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+fn optional(
+    attribute: &'static str,
+    value: Option<&str>,
+    limit: usize,
+) -> Result<(), EnvelopeError> {
+    value.map_or(Ok(()), |value| text(attribute, value, limit))
+}
+
+fn text(attribute: &'static str, value: &str, limit: usize) -> Result<(), EnvelopeError> {
+    if value.len() > limit {
+        return Err(EnvelopeError::TooLong {
+            attribute: attribute.into(),
+            bytes: value.len(),
+            limit,
+        });
+    }
+    if value.chars().any(char::is_control) {
+        return Err(EnvelopeError::ControlCharacter {
+            attribute: attribute.into(),
+            value: value.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn extension(name: &str, value: &str) -> Result<(), EnvelopeError> {
+    if name.is_empty() {
+        return Err(EnvelopeError::Empty {
+            attribute: "attribute name",
+        });
+    }
+    text("attribute name", name, ATTRIBUTE_NAME_BYTES_MAX)?;
+    if value.len() > ATTRIBUTE_VALUE_BYTES_MAX {
+        return Err(EnvelopeError::TooLong {
+            attribute: name.to_owned(),
+            bytes: value.len(),
+            limit: ATTRIBUTE_VALUE_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// Why parts make no envelope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvelopeError {
+    /// The event type is no event type.
+    #[error("{source}")]
+    EventType {
+        /// Why.
+        source: EventTypeError,
+    },
+    /// An attribute that must have a value has none.
+    #[error("{attribute} is empty; give it a value")]
+    Empty {
+        /// Which.
+        attribute: &'static str,
+    },
+    /// A value is over its limit.
+    #[error(
+        "{attribute} has {bytes} bytes, at most {limit} are allowed; shorten it, or send a reference instead of the content"
+    )]
+    TooLong {
+        /// Which attribute.
+        attribute: String,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A value holds a control character.
+    #[error("{attribute} {value:?} contains a control character; remove it")]
+    ControlCharacter {
+        /// Which attribute.
+        attribute: String,
+        /// Its value.
+        value: String,
+    },
+    /// There are more extension attributes than allowed.
+    #[error(
+        "the event has {count} extension attributes, at most {ATTRIBUTES_MAX} are allowed; move them into the payload"
+    )]
+    TooManyAttributes {
+        /// How many.
+        count: usize,
+    },
+    /// Two attributes have one name.
+    #[error("the attribute {name:?} is given twice; keep one")]
+    DuplicateAttribute {
+        /// The name.
+        name: String,
+    },
+}
+
+impl EnvelopeError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::EventType { source } => source.code(),
+            Self::TooLong { .. } | Self::TooManyAttributes { .. } => codes::LIMIT_EXCEEDED,
+            Self::Empty { .. }
+            | Self::ControlCharacter { .. }
+            | Self::DuplicateAttribute { .. } => codes::ENVELOPE_INVALID,
+        }
+    }
+
+    /// Always permanent: the event itself must change.
+    pub fn class(&self) -> ErrorClass {
+        ErrorClass::Permanent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts() -> EnvelopeParts {
+        EnvelopeParts::new("evt-a7f8b4c2", "order.placed")
+    }
+
+    #[test]
+    fn what_is_absent_has_a_meaning_but_is_not_given() {
+        let envelope = Envelope::new(parts()).unwrap();
+
+        assert_eq!(envelope.correlation_id(), "evt-a7f8b4c2");
+        assert_eq!(envelope.version(), 1);
+        assert_eq!(envelope.content_type(), "application/json");
+        assert_eq!(envelope.parts().correlation_id, None);
+        assert_eq!(envelope.parts().version, None);
+    }
+
+    #[test]
+    fn the_key_is_the_aggregate_unless_the_event_says_otherwise() {
+        let mut parts = parts();
+        parts.aggregate_id = Some("order-123".into());
+        assert_eq!(
+            Envelope::new(parts.clone()).unwrap().key().unwrap(),
+            "order-123"
+        );
+
+        parts
+            .extensions
+            .push(("partitionkey".into(), "\"user-456\"".into()));
+        assert_eq!(Envelope::new(parts).unwrap().key().unwrap(), "user-456");
+    }
+
+    #[test]
+    fn every_attribute_over_its_limit_is_refused_by_name() {
+        let long = |bytes: usize| "x".repeat(bytes);
+        let cases: Vec<(&str, Box<dyn Fn(&mut EnvelopeParts)>)> = vec![
+            ("event_id", Box::new(move |p| p.event_id = long(257))),
+            (
+                "event type",
+                Box::new(move |p| p.event_type = EventType::trusted(long(257))),
+            ),
+            (
+                "aggregate_id",
+                Box::new(move |p| p.aggregate_id = Some(long(1_025))),
+            ),
+            ("source", Box::new(move |p| p.source = Some(long(1_025)))),
+            (
+                "correlation_id",
+                Box::new(move |p| p.correlation_id = Some(long(257))),
+            ),
+            (
+                "causation_id",
+                Box::new(move |p| p.causation_id = Some(long(257))),
+            ),
+            (
+                "content_type",
+                Box::new(move |p| p.content_type = Some(long(257))),
+            ),
+            (
+                "attribute name",
+                Box::new(move |p| p.extensions = vec![(long(129), "1".into())]),
+            ),
+            (
+                "big",
+                Box::new(move |p| p.extensions = vec![("big".into(), long(65_537))]),
+            ),
+            (
+                "payload",
+                Box::new(move |p| p.payload = Some(Payload::binary(vec![0; 1_048_577]))),
+            ),
+        ];
+        for (name, change) in cases {
+            let mut parts = parts();
+            change(&mut parts);
+            let error = Envelope::new(parts).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            assert_eq!(error.code(), codes::LIMIT_EXCEEDED, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_internal_fact_has_room_for_a_whole_envelope() {
+        let mut parts = EnvelopeParts::new("x", "tidings.dead_letter.recorded");
+        parts.payload = Some(Payload::binary(vec![0; 3_000_000]));
+
+        assert!(Envelope::new(parts).is_ok());
+    }
+
+    #[test]
+    fn control_characters_emptiness_and_duplicates_are_refused() {
+        let mut newline = parts();
+        newline.aggregate_id = Some("a\nb".into());
+        assert!(
+            Envelope::new(newline)
+                .unwrap_err()
+                .to_string()
+                .contains("control character")
+        );
+
+        assert!(
+            Envelope::new(EnvelopeParts::new("", "order.placed"))
+                .unwrap_err()
+                .to_string()
+                .contains("event_id is empty")
+        );
+
+        let mut twice = parts();
+        twice.extensions = vec![("a".into(), "1".into()), ("a".into(), "2".into())];
+        assert!(
+            Envelope::new(twice)
+                .unwrap_err()
+                .to_string()
+                .contains("\"a\" is given twice")
+        );
+
+        let mut many = parts();
+        many.extensions = (0..65).map(|n| (format!("a{n}"), "1".into())).collect();
+        assert!(Envelope::new(many).unwrap_err().to_string().contains("65"));
+    }
+}

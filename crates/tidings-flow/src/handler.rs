@@ -1,0 +1,52 @@
+//! What the consumer runtime calls: one event at a time, or a batch with an outcome for each.
+
+use std::time::Duration;
+use tidings_core::extract::{HandlerContext, HandlerError, States};
+use tidings_core::{BoxFuture, Pattern};
+
+/// What became of one handling.
+pub type HandlerResult = Result<(), HandlerError>;
+
+/// Handles one event at a time; typed functions and processes are turned into this.
+pub trait DeliveryHandler: Send + Sync + 'static {
+    /// Name within its group; the ids of emitted events are made from it, so it must not change between runs.
+    fn name(&self) -> &str;
+
+    /// What it handles.
+    fn patterns(&self) -> &[Pattern];
+
+    /// Checks when a consumer starts that what the handler needs is there; the message names what is missing and the way out.
+    fn check(&self, _states: &States) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Handles one event. What is put into `context.emit` is published if the handling succeeds.
+    ///
+    /// **Cancel**: the future is dropped at the time limit and when draining runs out of time.
+    fn handle(&self, context: HandlerContext) -> BoxFuture<'static, HandlerResult>;
+
+    /// The time limit that the handler enforces itself (a process is killed); the runtime then sets none.
+    fn own_time_limit(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Handles several events in one call, each of another key.
+pub trait BatchHandler: Send + Sync + 'static {
+    /// Name within its group; the ids of emitted events are made from it, so it must not change between runs.
+    fn name(&self) -> &str;
+
+    /// What it handles.
+    fn patterns(&self) -> &[Pattern];
+
+    /// Events of one call at most.
+    fn events_max(&self) -> usize;
+
+    /// Checks when a consumer starts that what the handler needs is there; the message names what is missing and the way out.
+    fn check(&self, _states: &States) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Handles the events and answers for each, in their order. Each context has an `emit` of its own.
+    fn handle(&self, contexts: Vec<HandlerContext>) -> BoxFuture<'static, Vec<HandlerResult>>;
+}
