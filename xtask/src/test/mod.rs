@@ -1,0 +1,118 @@
+//! `cargo xtask test`: every gate and every test; one that fails does not keep the next from running.
+
+mod cargo_deny;
+mod cargo_gates;
+mod summary;
+mod tally;
+
+use clap::Args;
+
+use crate::failure::Failure;
+use crate::house::House;
+use crate::stopwatch::Stopwatch;
+use crate::test::summary::{Entry, Summary};
+use crate::test::tally::Tally;
+use crate::{docs, examples, tidy};
+
+/// How much of the tests to run.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only format, tidy and unit tests: no servers, no long runs
+    #[arg(long)]
+    quick: bool,
+    /// Servers that are not there; tests that need them are left out instead of failing
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    without: Vec<String>,
+    /// How often tests that kill a process do so; the kind of test stays the same
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    kills: Option<u32>,
+}
+
+/// What a gate found: nothing but its own verdict, or tests that it counted.
+type Verdict = Result<Tally, Failure>;
+
+/// A check of the whole repository.
+struct Gate {
+    name: &'static str,
+    check: fn(&House, &Options) -> Verdict,
+    /// Part of the inner loop too.
+    quick: bool,
+}
+
+/// Cheap ones first: who waits for a result should not wait for a formatting error.
+const GATES: &[Gate] = &[
+    Gate {
+        name: "format",
+        check: cargo_gates::format,
+        quick: true,
+    },
+    Gate {
+        name: "tidy",
+        check: |house, _| tidy::run(house).map(|()| Tally::default()),
+        quick: true,
+    },
+    Gate {
+        name: "lints",
+        check: cargo_gates::lints,
+        quick: false,
+    },
+    Gate {
+        name: "tests",
+        check: cargo_gates::tests,
+        quick: true,
+    },
+    Gate {
+        name: "rustdoc",
+        check: cargo_gates::rustdoc,
+        quick: false,
+    },
+    Gate {
+        name: "docs",
+        check: |house, _| docs::check(house).map(|()| Tally::default()),
+        quick: false,
+    },
+    Gate {
+        name: "examples",
+        check: |house, _| examples::run(house, None).map(|()| Tally::default()),
+        quick: false,
+    },
+    Gate {
+        name: "cargo-deny",
+        check: cargo_deny::check,
+        quick: false,
+    },
+];
+
+/// Runs what is asked for, prints a table and the closing line, fails if anything failed.
+pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
+    let whole = Stopwatch::start();
+    let mut summary = Summary::default();
+    for gate in GATES.iter().filter(|gate| gate.quick || !options.quick) {
+        println!("\n── {} ──", gate.name);
+        let stopwatch = Stopwatch::start();
+        let verdict = (gate.check)(house, options);
+        if let Err(failure) = &verdict {
+            println!("error: {failure}");
+        }
+        summary.add(Entry::new(gate.name, stopwatch.elapsed(), verdict.ok()));
+    }
+    println!("\n{}", summary.table(whole.elapsed()));
+    println!("{}", summary.closing_line());
+    summary.failure()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_loop_is_format_tidy_and_tests() {
+        let quick: Vec<&str> = GATES
+            .iter()
+            .filter(|gate| gate.quick)
+            .map(|gate| gate.name)
+            .collect();
+
+        assert_eq!(quick, ["format", "tidy", "tests"]);
+    }
+}
