@@ -302,6 +302,17 @@ fn extension(name: &str, value: &str) -> Result<(), EnvelopeError> {
             limit: ATTRIBUTE_VALUE_BYTES_MAX,
         });
     }
+    if crate::envelope_json::NAMES.contains(&name) && value != "null" {
+        return Err(EnvelopeError::ReservedAttribute {
+            name: name.to_owned(),
+        });
+    }
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
+    if !is_json || value.contains(['\n', '\r']) {
+        return Err(EnvelopeError::NotJson {
+            name: name.to_owned(),
+        });
+    }
     Ok(())
 }
 
@@ -349,6 +360,18 @@ pub enum EnvelopeError {
         /// How many.
         count: usize,
     },
+    /// An extension attribute has the name of an attribute that every event may have.
+    #[error("{name:?} is no extension attribute; set the attribute of that name")]
+    ReservedAttribute {
+        /// The name.
+        name: String,
+    },
+    /// The value of an extension attribute is not JSON on one line.
+    #[error("the value of the attribute {name:?} is not JSON on one line; a text needs its quotes")]
+    NotJson {
+        /// The name.
+        name: String,
+    },
     /// Two attributes have one name.
     #[error("the attribute {name:?} is given twice; keep one")]
     DuplicateAttribute {
@@ -365,6 +388,8 @@ impl EnvelopeError {
             Self::TooLong { .. } | Self::TooManyAttributes { .. } => codes::LIMIT_EXCEEDED,
             Self::Empty { .. }
             | Self::ControlCharacter { .. }
+            | Self::ReservedAttribute { .. }
+            | Self::NotJson { .. }
             | Self::DuplicateAttribute { .. } => codes::ENVELOPE_INVALID,
         }
     }

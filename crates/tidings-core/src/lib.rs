@@ -13,6 +13,7 @@ pub mod event;
 pub mod event_id;
 pub mod event_type;
 pub mod extract;
+mod json_object;
 pub mod limits;
 pub mod pattern;
 pub mod payload;
