@@ -30,6 +30,8 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     /// Only for tests, examples and benchmarks.
     pub(crate) dev: bool,
+    /// Only with a feature that a user turns on.
+    pub(crate) optional: bool,
 }
 
 impl House {
@@ -66,5 +68,6 @@ fn dependency(dependency: &cargo_metadata::Dependency) -> Dependency {
     Dependency {
         name: dependency.name.clone(),
         dev: dependency.kind == DependencyKind::Development,
+        optional: dependency.optional,
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn lints(house: &House, _: &Options) -> Verdict {
     let mut command = child::cargo(house);
     command.arg("clippy").args(EVERYTHING).args([
         "--all-targets",
+        "--keep-going",
         "--quiet",
         "--",
         "-D",

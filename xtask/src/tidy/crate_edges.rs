@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::house::Package;
+use crate::house::{Dependency, Package};
 use crate::markdown;
 use crate::tidy::Finding;
 use crate::tidy::tree::Tree;
@@ -41,6 +41,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
+/// Test code that users may ask for and nobody gets unasked.
+const TESTKIT: &str = "tidings-testkit";
+
 /// Packages whose unit tests cannot use the test kit: the kit depends on them, so its types would
 /// come from a second copy of the crate.
 const BELOW_TESTKIT: &[&str] = &["tidings-core", "tidings-schema", "tidings-flow"];
@@ -70,17 +73,25 @@ fn forbidden_edges(package: &Package) -> Vec<Finding> {
         .iter()
         .filter(|dependency| EDGES.iter().any(|(name, _)| *name == dependency.name))
         .filter_map(|dependency| {
-            let reason = if dependency.dev {
-                let kit_from_below = dependency.name == "tidings-testkit"
-                    && BELOW_TESTKIT.contains(&package.name.as_str());
-                kit_from_below.then_some("the test kit depends on it: use fakes local to the crate")
-            } else {
-                (!allowed.contains(&dependency.name.as_str())).then_some("no allowed edge")
-            }?;
+            let reason = objection(&package.name, allowed, dependency)?;
             let message = format!("{} depends on {}: {reason}", package.name, dependency.name);
             Some(Finding::new(manifest.clone(), 1, message))
         })
         .collect()
+}
+
+/// Why a package may not name one of ours, if it may not.
+fn objection(package: &str, allowed: &[&str], dependency: &Dependency) -> Option<&'static str> {
+    let is_kit = dependency.name == TESTKIT;
+    if dependency.dev {
+        let from_below = is_kit && BELOW_TESTKIT.contains(&package);
+        from_below.then_some("the test kit depends on it: use fakes local to the crate")
+    } else if !allowed.contains(&dependency.name.as_str()) {
+        Some("no allowed edge")
+    } else {
+        let ships_the_kit = is_kit && !dependency.optional;
+        ships_the_kit.then_some("test code does not ship: make it optional, behind a feature")
+    }
 }
 
 fn differences_of_the_page(tree: &Tree) -> Vec<Finding> {
@@ -133,12 +144,12 @@ fn differences_of_the_page(tree: &Tree) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::house::Dependency;
 
     fn package(name: &str, dependency: &str, dev: bool) -> Package {
         let dependencies = vec![Dependency {
             name: dependency.to_owned(),
             dev,
+            optional: false,
         }];
         Package {
             name: name.to_owned(),
@@ -178,6 +189,15 @@ mod tests {
             findings(package("tidings-core", "tidings-testkit", true)).len(),
             1
         );
+    }
+
+    #[test]
+    fn the_front_door_ships_the_kit_only_when_asked() {
+        let mut front_door = package("tidings", "tidings-testkit", false);
+        assert_eq!(findings(front_door.clone()).len(), 1);
+
+        front_door.dependencies[0].optional = true;
+        assert_eq!(findings(front_door), []);
     }
 
     #[test]
