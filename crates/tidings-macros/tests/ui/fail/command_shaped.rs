@@ -1,0 +1,13 @@
+//! A command is no event.
+
+use serde::{Deserialize, Serialize};
+use tidings_macros::Event;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "send.email", crate = "tidings_core")]
+struct OrderPlaced {
+    order_id: String,
+    total_cents: u64,
+}
+
+fn main() {}

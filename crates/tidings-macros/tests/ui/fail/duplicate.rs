@@ -1,0 +1,13 @@
+//! Each name is given once.
+
+use serde::{Deserialize, Serialize};
+use tidings_macros::Event;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "order.placed", type = "order.paid", crate = "tidings_core")]
+struct OrderPlaced {
+    order_id: String,
+    total_cents: u64,
+}
+
+fn main() {}

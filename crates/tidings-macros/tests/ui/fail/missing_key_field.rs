@@ -1,0 +1,13 @@
+//! The key is a field.
+
+use serde::{Deserialize, Serialize};
+use tidings_macros::Event;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "order.placed", key = "orderid", crate = "tidings_core")]
+struct OrderPlaced {
+    order_id: String,
+    total_cents: u64,
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! Every event has a type.
+
+use serde::{Deserialize, Serialize};
+use tidings_macros::Event;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(version = 2, crate = "tidings_core")]
+struct OrderPlaced {
+    order_id: String,
+    total_cents: u64,
+}
+
+fn main() {}

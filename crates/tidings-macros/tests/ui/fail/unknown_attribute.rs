@@ -1,0 +1,13 @@
+//! An unknown name is no silent nothing.
+
+use serde::{Deserialize, Serialize};
+use tidings_macros::Event;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "order.placed", topic = "orders", crate = "tidings_core")]
+struct OrderPlaced {
+    order_id: String,
+    total_cents: u64,
+}
+
+fn main() {}
