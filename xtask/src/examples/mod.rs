@@ -149,4 +149,35 @@ mod tests {
             "{failure}"
         );
     }
+
+    /// A house with one example that prints a fresh id and a greeting.
+    fn house_with_a_greeting(root: &Path, expected: &str) -> House {
+        let folder = root.join(FOLDER).join("01_greet");
+        fs::create_dir_all(folder.join("src")).expect("create");
+        let manifest = "[package]\nname = \"greet\"\nedition = \"2024\"\n[workspace]\n";
+        let main = "fn main() { println!(\"01936c0e-7b1c-7c4e-9d2b-0123456789ab says hello\"); }\n";
+        fs::write(folder.join("Cargo.toml"), manifest).expect("write");
+        fs::write(folder.join("src/main.rs"), main).expect("write");
+        fs::write(folder.join("expected.txt"), expected).expect("write");
+        House {
+            root: root.to_path_buf(),
+            target: root.join("target"),
+            packages: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_example_that_prints_something_else_is_reported_by_name() {
+        let root = tempfile::tempdir().expect("temporary folder");
+
+        let house = house_with_a_greeting(root.path(), "<id> says hello\n");
+        run(&house, None).expect("as expected");
+
+        let house = house_with_a_greeting(root.path(), "<id> says goodbye\n");
+        let failure = run(&house, None).expect_err("different");
+        assert_eq!(
+            failure.to_string(),
+            "these examples print something else: 01_greet"
+        );
+    }
 }

@@ -44,7 +44,7 @@ fn versions(path: &str, manifest: &str) -> Vec<Finding> {
         if line.starts_with('[') {
             line.clone_into(&mut table);
         } else if table.ends_with("dependencies]")
-            && let Some(name) = entry(line).filter(|_| !line.contains("workspace = true"))
+            && let Some(name) = entry(line).filter(|_| !inherits(line))
         {
             let message =
                 format!("{name} must inherit from [workspace.dependencies]: `workspace = true`");
@@ -52,6 +52,11 @@ fn versions(path: &str, manifest: &str) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The entry takes everything from the root, or names one of our own packages by its path alone.
+fn inherits(line: &str) -> bool {
+    line.contains("workspace = true") || (line.contains("path = ") && !line.contains("version = "))
 }
 
 /// The name at the head of `name = …` or `name.workspace = true`.
