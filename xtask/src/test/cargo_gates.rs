@@ -2,10 +2,7 @@
 //!
 //! All of them see the same packages with the same features, so that what one builds the next reuses.
 
-use std::process::Command;
-
 use crate::child;
-use crate::failure::Failure;
 use crate::house::House;
 use crate::test::tally::Tally;
 use crate::test::{Options, Verdict};
@@ -13,30 +10,36 @@ use crate::test::{Options, Verdict};
 /// All our packages with all their features.
 const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
 
+/// The examples are a workspace of their own.
+const EXAMPLES: &str = "examples/Cargo.toml";
+
+const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
 pub(super) fn format(house: &House, _: &Options) -> Verdict {
     child::run(child::cargo(house).args(["fmt", "--all", "--check"]))?;
-    let examples = house.path("examples/Cargo.toml");
-    if examples.exists() {
-        let mut command = child::cargo(house);
-        command
-            .args(["fmt", "--all", "--check", "--manifest-path"])
-            .arg(examples);
-        child::run(&mut command)?;
-    }
-    Ok(Tally::default())
+    in_examples(house, &["fmt", "--all", "--check"], &[])
 }
 
 pub(super) fn lints(house: &House, _: &Options) -> Verdict {
+    let arguments = ["clippy", "--quiet", "--keep-going", "--all-targets"];
     let mut command = child::cargo(house);
-    command.arg("clippy").args(EVERYTHING).args([
-        "--all-targets",
-        "--keep-going",
-        "--quiet",
-        "--",
-        "-D",
-        "warnings",
-    ]);
-    passed_or_failed(&mut command)
+    command.args(arguments).args(EVERYTHING).args(DENY_WARNINGS);
+    child::run(&mut command)?;
+    in_examples(house, &arguments, &DENY_WARNINGS)
+}
+
+fn in_examples(house: &House, before: &[&str], after: &[&str]) -> Verdict {
+    let manifest = house.path(EXAMPLES);
+    if manifest.exists() {
+        let mut command = child::cargo(house);
+        command
+            .args(before)
+            .arg("--manifest-path")
+            .arg(manifest)
+            .args(after);
+        child::run(&mut command)?;
+    }
+    Ok(Tally::default())
 }
 
 /// Unit tests, integration tests and doctests; with `--quick` unit tests alone.
@@ -70,9 +73,6 @@ pub(super) fn rustdoc(house: &House, _: &Options) -> Verdict {
         .args(EVERYTHING)
         .args(["--no-deps", "--quiet"])
         .env("RUSTDOCFLAGS", "-D warnings");
-    passed_or_failed(&mut command)
-}
-
-fn passed_or_failed(command: &mut Command) -> Result<Tally, Failure> {
-    child::run(command).map(|()| Tally::default())
+    child::run(&mut command)?;
+    Ok(Tally::default())
 }
