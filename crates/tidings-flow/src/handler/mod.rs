@@ -1,5 +1,15 @@
 //! What the consumer runtime calls: one event at a time, or a batch with an outcome for each.
 
+mod batch;
+mod outcome;
+mod raw;
+mod typed;
+
+pub use batch::{BatchFunction, BatchItem, FromShared, TypedBatchHandler};
+pub use outcome::IntoHandlerResult;
+pub use raw::{RawFunction, RawHandler};
+pub use typed::{Handler, Named, TypedHandler};
+
 use std::time::Duration;
 use tidings_core::extract::{HandlerContext, HandlerError, States};
 use tidings_core::{BoxFuture, Pattern};
@@ -50,3 +60,6 @@ pub trait BatchHandler: Send + Sync + 'static {
     /// Handles the events and answers for each, in their order. Each context has an `emit` of its own.
     fn handle(&self, contexts: Vec<HandlerContext>) -> BoxFuture<'static, Vec<HandlerResult>>;
 }
+
+#[cfg(test)]
+mod tests;
