@@ -115,6 +115,17 @@ pub fn from_either(text: &[u8]) -> Result<Envelope, EnvelopeJsonError> {
     }
 }
 
+/// The elements of a JSON array on one line, each as its text, for [`from_either`].
+///
+/// **Errors**: the text as a whole is no JSON array.
+pub fn split_batch(text: &[u8]) -> Result<Vec<String>, EnvelopeJsonError> {
+    let elements = object::elements(text)?;
+    Ok(elements
+        .into_iter()
+        .map(|element| object::on_one_line(element.get()))
+        .collect())
+}
+
 /// Reads a JSON array of objects of either form; each element has its own outcome.
 ///
 /// **Errors**: the text as a whole is no JSON array.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The text of this file, from which the reference of limits is made.
+pub const SOURCE: &str = include_str!("limits.rs");
+
 /// Bytes of an event id.
 pub const EVENT_ID_BYTES_MAX: usize = 256;
 /// Bytes of an event type, version suffix included.
