@@ -122,6 +122,8 @@ pub struct Metadata {
     pub envelope: Envelope,
     /// Where it stands, on a broker with a total order.
     pub position: Option<Position>,
+    /// When the broker appended it, where it says.
+    pub append_time: Option<Timestamp>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// The group that handles it.
@@ -133,6 +135,7 @@ impl FromDelivery for Metadata {
         Ok(Self {
             envelope: context.envelope.clone(),
             position: context.position,
+            append_time: context.append_time,
             attempt: context.attempt,
             group: context.shared.group.clone(),
         })
