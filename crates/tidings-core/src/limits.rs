@@ -91,6 +91,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 pub const HANDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Events that one handling may emit.
 pub const EMITTED_EVENTS_MAX: usize = 10_000;
+/// Bytes of the lines of JSON by which one run of a handler's command may emit events.
+pub const EMITTED_BYTES_MAX: usize = 67_108_864;
 /// Events of one call of a batch handler.
 pub const HANDLER_BATCH_EVENTS_MAX: usize = 1_000;
 /// How long `drain` waits for handlers in flight unless it says otherwise.
@@ -103,5 +105,7 @@ pub const HANDLER_LINE_BYTES_MAX: usize = LINE_BYTES_MAX;
 pub const PROCESS_RESTART_BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait before a dead handler process is started again.
 pub const PROCESS_RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How long the streams of an ended handler process are read on, for what it left running, and how long a killed one is waited for.
+pub const PROCESS_OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// A paused group tries again this often when the log refuses what it emits.
 pub const PAUSE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
