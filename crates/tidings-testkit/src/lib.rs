@@ -3,5 +3,6 @@
 //! [`MemoryBroker`] carries events without a disk, with the same meaning as a real broker.
 
 pub mod broker;
+pub mod loan_data;
 
 pub use broker::MemoryBroker;
