@@ -24,6 +24,20 @@ pub(crate) const NAMES: &[&str] = &[
     "payload_base64",
 ];
 
+impl Envelope {
+    /// Reads an envelope from the seed's JSON document; see [`from_json`].
+    ///
+    /// **Errors**: permanent; the message names the attribute and the rule.
+    pub fn from_json(text: impl AsRef<[u8]>) -> Result<Self, EnvelopeJsonError> {
+        from_json(text.as_ref())
+    }
+
+    /// Writes the envelope as one line of JSON; see [`to_json`].
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
+}
+
 /// Writes an envelope as one line of JSON: the seed's attributes in the seed's order, extensions before the payload.
 ///
 /// **Guarantee**: [`from_json`] of it is equal to the envelope; the payload's text stands there as it was given, or as `payload_base64` where a line cannot hold it.
