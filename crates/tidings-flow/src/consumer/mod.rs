@@ -1,0 +1,3 @@
+//! The consumer runtime, and handlers that are processes.
+
+pub mod process;
