@@ -75,6 +75,8 @@ pub const PUBLISH_QUEUE_EVENTS_MAX: usize = 16_384;
 pub const IN_FLIGHT_EVENTS_DEFAULT: usize = 4_096;
 /// Handlers of a group that run at the same time.
 pub const PARALLEL_DEFAULT: usize = 64;
+/// Processes of a command-line group that run at the same time, or events that its one process has at once.
+pub const PROCESS_PARALLEL_DEFAULT: usize = 16;
 /// Handlers of a group that may be asked to run at the same time.
 pub const PARALLEL_MAX: usize = 4_096;
 /// Attempts of a handler at one event before it becomes a dead letter.
