@@ -65,6 +65,8 @@ pub const PAYLOAD_INVALID: Code = code("TD0015", "the payload does not fit its t
 pub const PATTERN_INVALID: Code = code("TD0016", "a pattern is not valid");
 /// The name of a group breaks the rules.
 pub const GROUP_NAME_INVALID: Code = code("TD0017", "the name of a group is not valid");
+/// A directory is no data folder.
+pub const FOLDER_FOREIGN: Code = code("TD0018", "the directory is no data folder");
 /// Publishing took longer than its time limit.
 pub const PUBLISH_TIMEOUT: Code = code("TD0020", "publishing timed out");
 /// It is not known whether an event was written.
@@ -125,6 +127,7 @@ pub const ALL: &[Code] = &[
     PAYLOAD_INVALID,
     PATTERN_INVALID,
     GROUP_NAME_INVALID,
+    FOLDER_FOREIGN,
     PUBLISH_TIMEOUT,
     PUBLISH_AMBIGUOUS,
     PUBLISH_NOT_ATTEMPTED,

@@ -49,6 +49,14 @@ pub enum BrokerError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The directory is not empty and no data folder.
+    #[error(
+        "{path} holds other things and is no data folder; name an empty or a new directory, or the data folder itself"
+    )]
+    FolderForeign {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The data folder cannot be written.
     #[error(
         "the data folder {path} is read-only; reading goes on, to publish or consume make it writable"
@@ -165,6 +173,7 @@ impl BrokerError {
             Self::FolderMissing { .. }
             | Self::FormatNewer { .. }
             | Self::FolderNotPrivate { .. }
+            | Self::FolderForeign { .. }
             | Self::ReadOnly { .. }
             | Self::Damaged { .. }
             | Self::Removed { .. }
@@ -180,6 +189,7 @@ impl BrokerError {
             Self::FolderOwned { .. } => codes::FOLDER_OWNED,
             Self::FormatNewer { .. } => codes::FORMAT_NEWER,
             Self::FolderNotPrivate { .. } => codes::FOLDER_NOT_PRIVATE,
+            Self::FolderForeign { .. } => codes::FOLDER_FOREIGN,
             Self::ReadOnly { .. } => codes::FOLDER_READ_ONLY,
             Self::DiskFull { .. } => codes::DISK_FULL,
             Self::Poisoned { .. } => codes::LOG_POISONED,
