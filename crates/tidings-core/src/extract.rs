@@ -276,6 +276,14 @@ impl Emit {
         Ok(())
     }
 
+    /// Whether nothing was emitted so far.
+    pub fn is_empty(&self) -> bool {
+        self.drafts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
     /// Takes what was emitted so far.
     pub fn take(&self) -> Vec<Draft> {
         std::mem::take(&mut *self.drafts.lock().unwrap_or_else(PoisonError::into_inner))

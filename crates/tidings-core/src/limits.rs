@@ -101,6 +101,10 @@ pub const HANDLER_BATCH_EVENTS_MAX: usize = 1_000;
 pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Bytes of the reason that a dead letter keeps.
 pub const REASON_BYTES_MAX: usize = 8_192;
+/// Attempts that a dead letter tells in full: the first one and the newest.
+pub const HISTORY_ATTEMPTS_MAX: usize = 32;
+/// Bytes of the error that a dead letter keeps of each attempt.
+pub const HISTORY_ERROR_BYTES_MAX: usize = 1_024;
 /// Bytes of one line that a handler process may write.
 pub const HANDLER_LINE_BYTES_MAX: usize = LINE_BYTES_MAX;
 /// Wait before a dead handler process is started again; it doubles from there.
