@@ -1,3 +1,7 @@
 //! The behaviour of tidings, written against ports only: it never names an adapter.
 
+pub mod consumer;
+pub mod dead_letter;
 pub mod handler;
+pub mod producer;
+pub mod runtime;

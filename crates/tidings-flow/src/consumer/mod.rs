@@ -1,3 +1,31 @@
-//! The consumer runtime, and handlers that are processes.
+//! The consumer runtime: fetch a batch, hand it to lanes, call the handler, publish what it emitted, settle.
+//!
+//! Lanes keep the order of each key and run different keys at the same time. A failure is retried in place with back-off, where only its key waits; an event
+//! that is given up becomes a dead letter, a fact on the broker, before the group goes on. Trouble that is not the event's fault pauses the group.
+//!
+//! **Source**: seed concept *consumer*.
 
+mod builder;
+mod emit;
+mod error;
+mod fetch;
+mod functions;
+mod handling;
+mod lane;
+mod observer;
+mod pipeline;
 pub mod process;
+mod resume;
+mod retry;
+mod running;
+mod settling;
+mod stats;
+mod timeout;
+mod work;
+
+pub use builder::{Consumer, ConsumerBuilder, ConsumerConfig};
+pub use error::{ConsumerError, DrainError};
+pub use observer::{Notice, Observer};
+pub use retry::Backoff;
+pub use running::RunningConsumer;
+pub use stats::ConsumerStats;

@@ -1,0 +1,153 @@
+//! Why a consumer does not start, stops by itself, or does not drain in time.
+
+use std::time::Duration;
+use tidings_core::broker::BrokerError;
+use tidings_core::{Code, ErrorClass, codes};
+
+/// Why a consumer cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumerError {
+    /// Nothing was given that handles events.
+    #[error("the consumer {group:?} has no handler; add one with .handler(…)")]
+    NoHandler {
+        /// The group.
+        group: String,
+    },
+    /// Two handlers have one name.
+    #[error(
+        "the consumer {group:?} has two handlers named {name:?}; ids of emitted events are made from the name, so give each its own"
+    )]
+    HandlerNameTwice {
+        /// The group.
+        group: String,
+        /// The name.
+        name: String,
+    },
+    /// Two handlers have one pattern.
+    #[error(
+        "in the consumer {group:?} the handlers {first:?} and {second:?} both handle {pattern}; one event goes to one handler of a group, so give one of them a group of its own"
+    )]
+    PatternTwice {
+        /// The group.
+        group: String,
+        /// The pattern.
+        pattern: String,
+        /// The handler that has it first.
+        first: String,
+        /// The handler that has it too.
+        second: String,
+    },
+    /// A setting is out of its bounds.
+    #[error("the consumer {group:?} has {setting} {value}; allowed is {allowed}")]
+    OutOfBounds {
+        /// The group.
+        group: String,
+        /// Which setting.
+        setting: &'static str,
+        /// What it is set to.
+        value: String,
+        /// What it may be.
+        allowed: String,
+    },
+    /// Something that a handler asks for is not there.
+    #[error("the handler {handler:?} of the consumer {group:?} cannot run: {what}")]
+    HandlerCheck {
+        /// The group.
+        group: String,
+        /// The handler.
+        handler: String,
+        /// What is missing and the way out.
+        what: String,
+    },
+    /// The broker keeps no order.
+    #[error(
+        "{broker} does not keep the order of a key; the consumer {group:?} must declare that it is unordered"
+    )]
+    KeyOrder {
+        /// The group.
+        group: String,
+        /// The broker.
+        broker: &'static str,
+    },
+    /// The broker refused.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The consumer stopped by itself.
+    #[error("the consumer {group:?} stopped: {reason}")]
+    Stopped {
+        /// The group.
+        group: String,
+        /// Why.
+        reason: String,
+        /// The stable code of the reason.
+        code: Code,
+    },
+}
+
+impl ConsumerError {
+    /// What the error means for the caller.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Broker(error) => error.class(),
+            Self::Stopped { code, .. } if *code == codes::BUG => ErrorClass::Bug,
+            Self::Stopped { .. } => ErrorClass::Poison,
+            _ => ErrorClass::Permanent,
+        }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Broker(error) => error.code(),
+            Self::Stopped { code, .. } => *code,
+            Self::KeyOrder { .. } => codes::CAPABILITY_MISSING,
+            Self::OutOfBounds { .. } => codes::LIMIT_EXCEEDED,
+            _ => codes::CONSUMER_INVALID,
+        }
+    }
+}
+
+/// Why a consumer did not drain as it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// Handlers were still busy at the deadline and were cancelled; their events are handled again when the group starts next.
+    #[error(
+        "{unfinished} handlings of the consumer {group:?} were still busy after {deadline:?} and were cancelled; their events are handled again at the next start"
+    )]
+    Unfinished {
+        /// The group.
+        group: String,
+        /// How many events.
+        unfinished: usize,
+        /// The deadline.
+        deadline: Duration,
+    },
+    /// What was finished could not be made durable; those events may be handled again.
+    #[error("what the consumer {group:?} has finished could not be saved: {source}")]
+    Broker {
+        /// The group.
+        group: String,
+        /// The cause.
+        source: BrokerError,
+    },
+}
+
+impl DrainError {
+    /// What the error means for the caller.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unfinished { .. } => ErrorClass::Transient,
+            Self::Broker { source, .. } => source.class(),
+        }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unfinished { .. } => codes::DRAIN_TIMEOUT,
+            Self::Broker { source, .. } => source.code(),
+        }
+    }
+}

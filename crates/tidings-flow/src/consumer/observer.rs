@@ -1,0 +1,80 @@
+//! What a consumer tells while it works, for progress displays, logs and metrics.
+
+use std::time::Duration;
+use tidings_core::Envelope;
+use tidings_core::broker::BrokerError;
+
+/// Is told what a consumer does. It is called from the consumer's own tasks, so it must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Takes a notice.
+    fn notice(&self, notice: Notice<'_>);
+}
+
+/// Something that a consumer did or met.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// An event was handled and what it emitted is published.
+    Handled {
+        /// The event.
+        envelope: &'a Envelope,
+        /// The handler.
+        handler: &'a str,
+        /// Which attempt succeeded, from 1.
+        attempt: u32,
+        /// What the handling emitted; without what an earlier run had published already.
+        emitted: &'a [Envelope],
+        /// From the start of the handler until what it emitted was published.
+        took: Duration,
+    },
+    /// An attempt failed; the next one follows.
+    RetryScheduled {
+        /// The event.
+        envelope: &'a Envelope,
+        /// The handler.
+        handler: &'a str,
+        /// Which attempt failed, from 1.
+        attempt: u32,
+        /// Why.
+        reason: &'a str,
+        /// The wait before the next attempt.
+        delay: Duration,
+    },
+    /// An event was given up and its dead letter is recorded.
+    DeadLettered {
+        /// The event.
+        envelope: &'a Envelope,
+        /// The handler.
+        handler: &'a str,
+        /// How many attempts there were.
+        attempts: u32,
+        /// Why the last one failed.
+        reason: &'a str,
+        /// The fact `tidings.dead_letter.recorded`.
+        fact: &'a Envelope,
+    },
+    /// The group waits because the broker refuses what it has to publish; no attempt is counted.
+    Paused {
+        /// What the broker says.
+        reason: &'a str,
+    },
+    /// The broker accepts again; the group goes on.
+    Resumed,
+    /// A stretch of the log is damaged and was skipped.
+    Damaged {
+        /// Where, and what is wrong.
+        error: &'a BrokerError,
+    },
+    /// The broker failed at something that is tried again.
+    BrokerFailed {
+        /// The error.
+        error: &'a BrokerError,
+        /// The wait before the next try.
+        delay: Duration,
+    },
+    /// The consumer cannot go on.
+    Stopped {
+        /// Why.
+        reason: &'a str,
+    },
+}

@@ -1,0 +1,110 @@
+//! The settler, which tells outcomes to the broker in batches, and the timer, which ends back-offs.
+
+use super::observer::Notice;
+use super::pipeline::{Pipeline, TaskWatch};
+use std::sync::Arc;
+use std::time::Duration;
+use tidings_core::broker::{SettleAction, SettleError, Token};
+use tidings_core::limits::PAUSE_RETRY_INTERVAL;
+
+/// Settles until the consumer is closing and nothing is left.
+pub(super) async fn settle(pipeline: Arc<Pipeline>) {
+    let _watch = TaskWatch {
+        pipeline: Arc::clone(&pipeline),
+        task: "settler",
+    };
+    let mut batch = Vec::new();
+    loop {
+        let closing = {
+            let mut state = pipeline.lock();
+            std::mem::swap(&mut batch, &mut state.outcomes);
+            state.settling = batch.len();
+            state.settler_awake = !batch.is_empty();
+            state.closing
+        };
+        if batch.is_empty() {
+            if closing {
+                return;
+            }
+            pipeline.settler.notified().await;
+            continue;
+        }
+        let answers = pipeline.settle.settle(&batch).await;
+        let again = unsettled(&pipeline, &batch, answers);
+        batch.clear();
+        let failed = !again.is_empty();
+        finish(&pipeline, again, closing);
+        if failed && !closing {
+            pipeline.clock.sleep(PAUSE_RETRY_INTERVAL).await;
+        }
+    }
+}
+
+/// Outcomes that the broker did not take for reasons of its own. A stale token needs nothing: another instance handles the event.
+fn unsettled(
+    pipeline: &Pipeline,
+    batch: &[(Token, SettleAction)],
+    answers: Vec<Result<(), SettleError>>,
+) -> Vec<(Token, SettleAction)> {
+    let mut again = Vec::new();
+    for (outcome, answer) in batch.iter().zip(answers) {
+        if let Err(SettleError::Broker(error)) = answer {
+            if again.is_empty() {
+                let delay = PAUSE_RETRY_INTERVAL;
+                let error = &error;
+                pipeline.notice(Notice::BrokerFailed { error, delay });
+            }
+            again.push(*outcome);
+        }
+    }
+    again
+}
+
+fn finish(pipeline: &Pipeline, mut again: Vec<(Token, SettleAction)>, closing: bool) {
+    let mut state = pipeline.lock();
+    state.settling = 0;
+    // While closing, what the broker does not take is left: those events are handled again.
+    if !again.is_empty() && !closing {
+        again.append(&mut state.outcomes);
+        state.outcomes = again;
+    }
+    let idle_wanted = state.is_idle() && {
+        let progress = pipeline.progress.borrow();
+        pipeline.config.until_end || state.idle_requested > progress.idle_answered
+    };
+    pipeline.wake_after(state);
+    if idle_wanted {
+        pipeline.receiver.notify_one();
+    }
+}
+
+/// Ends back-offs when their time has come.
+pub(super) async fn keep_time(pipeline: Arc<Pipeline>) {
+    let _watch = TaskWatch {
+        pipeline: Arc::clone(&pipeline),
+        task: "timer",
+    };
+    loop {
+        let wait = due_in(&pipeline);
+        match wait {
+            None => pipeline.timer.notified().await,
+            Some(wait) => {
+                tokio::select! {
+                    biased;
+                    () = pipeline.timer.notified() => {}
+                    () = pipeline.clock.sleep(wait) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Lets lanes go on that have waited long enough; how long the next one has to wait.
+fn due_in(pipeline: &Pipeline) -> Option<Duration> {
+    let now = pipeline.clock.elapsed();
+    let mut state = pipeline.lock();
+    state.table.advance_to(now);
+    let due = state.table.due_next();
+    pipeline.wake_after(state);
+    due.map(|due| due.saturating_sub(now))
+}
