@@ -1,0 +1,440 @@
+//! Every command and flag of the command line, with its help; man pages, completions and the reference derive from these.
+
+use crate::output::Format;
+use crate::when::{Length, When};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use tidings::broker::GroupName;
+use tidings::Pattern;
+
+/// Event-driven architecture in one binary: an embedded durable log, consumers in any language, dead letters.
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, propagate_version = true, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  tidings demo
+  tidings emit order.placed --key order-123 --payload '{\"total\":59.98}'
+  tidings tail 'order.*' --from-start
+  tidings consumer run mailer --type order.placed --exec ./mail.py
+  tidings dlq ls
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 condition false, 5 conflict, 6 denied, 7 unreachable, 124 timeout, 130 interrupted")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// How data is printed
+    #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    /// Short for --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub(crate) json: bool,
+    /// No progress, no hints, no warnings
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// More about what happens and why; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Leave out the header row of tables
+    #[arg(long, global = true)]
+    pub(crate) no_headers: bool,
+    /// Times in UTC, also on a terminal
+    #[arg(long, global = true)]
+    pub(crate) utc: bool,
+    /// Never ask; what would need an answer fails
+    #[arg(long, global = true)]
+    pub(crate) no_input: bool,
+}
+
+impl Global {
+    /// The format asked for.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the order flow of five services for real, with failures, and show where to look
+    Demo(Demo),
+    /// Publish one event
+    Emit(Emit),
+    /// Show events as they are published
+    Tail(Tail),
+    /// Look events up, count, import and export them
+    #[command(subcommand)]
+    Event(EventCommand),
+    /// Run consumers in any language, see how far groups are
+    #[command(subcommand)]
+    Consumer(ConsumerCommand),
+    /// Events that a group gave up
+    #[command(subcommand)]
+    Dlq(DlqCommand),
+    /// Print a completion script for a shell
+    Completion(Completion),
+    /// Write the man pages
+    Man(Man),
+    /// Print the version
+    Version,
+    /// Print a chapter of the reference documentation
+    #[command(hide = true)]
+    Reference(Reference),
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Data {
+    /// The data folder
+    #[arg(long = "data", env = "TIDINGS_DATA", default_value = ".tidings", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Orders to place
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) orders: u64,
+    /// The data folder; a new temporary one unless given. Run it again on the same folder and it goes on
+    #[arg(long = "data", value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Emit {
+    /// The event type, for example order.placed
+    #[arg(value_name = "TYPE")]
+    pub(crate) event_type: String,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// What the fact is about; order is kept by it
+    #[arg(long, visible_alias = "subject", value_name = "ID")]
+    pub(crate) key: Option<String>,
+    /// The payload: JSON, @FILE or - for standard input
+    #[arg(long, value_name = "JSON")]
+    pub(crate) payload: Option<String>,
+    /// Version of the payload's schema
+    #[arg(long, value_name = "N")]
+    pub(crate) event_version: Option<u32>,
+    /// Who states the fact
+    #[arg(long, default_value = "tidings-cli", value_name = "NAME")]
+    pub(crate) source: String,
+    /// The correlation id; the event's own id unless given
+    #[arg(long = "corr", value_name = "ID")]
+    pub(crate) correlation_id: Option<String>,
+    /// A further attribute, its value as text; may be repeated
+    #[arg(short = 'H', long = "attribute", value_name = "NAME=VALUE")]
+    pub(crate) attributes: Vec<String>,
+}
+
+/// Which events.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Filter {
+    /// Only these types: segments by dots, * for one segment, ** at the end for the rest
+    #[arg(long = "type", value_name = "PATTERN", num_args = 1..)]
+    pub(crate) types: Vec<Pattern>,
+    /// Only this key (aggregate id)
+    #[arg(long, visible_alias = "subject", value_name = "ID")]
+    pub(crate) key: Option<String>,
+    /// Only this correlation id
+    #[arg(long = "corr", value_name = "ID")]
+    pub(crate) correlation_id: Option<String>,
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// From here on, by the time of appending: earliest, latest, @POSITION, a time, or how long ago (15m)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<When>,
+    /// Up to here, exclusive
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) until: Option<When>,
+    /// Show tidings' own facts too
+    #[arg(long)]
+    pub(crate) internal: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// Only these types; may be repeated
+    #[arg(value_name = "PATTERN")]
+    pub(crate) patterns: Vec<Pattern>,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Begin here instead of now: earliest, @POSITION, a time, or how long ago (15m)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<When>,
+    /// Begin at the oldest event
+    #[arg(long, conflicts_with = "since")]
+    pub(crate) from_start: bool,
+    /// Stop at what is the end when the command starts
+    #[arg(long)]
+    pub(crate) until_end: bool,
+    /// Stop after so many events
+    #[arg(short = 'n', long = "limit", value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Print CloudEvents
+    #[arg(long)]
+    pub(crate) cloudevents: bool,
+    /// Show tidings' own facts too
+    #[arg(long)]
+    pub(crate) internal: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventCommand {
+    /// List events in the order of the log
+    Ls(EventLs),
+    /// Show one event by its id
+    Get(EventGet),
+    /// Count events
+    Count(EventCount),
+    /// Publish the events of a file of JSON lines: envelopes or CloudEvents, plain or gzip
+    Import(EventImport),
+    /// Print events as JSON lines, loss-free
+    Export(EventExport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventLs {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// At most so many events
+    #[arg(short = 'n', long = "limit", value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Print CloudEvents
+    #[arg(long)]
+    pub(crate) cloudevents: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventGet {
+    /// The event id
+    #[arg(value_name = "ID")]
+    pub(crate) event_id: String,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print the payload's bytes and nothing else
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Print a CloudEvent
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) cloudevents: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventCount {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventImport {
+    /// The file, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Write the lines that are no events to this file, as they are
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rejects: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventExport {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// Print CloudEvents
+    #[arg(long)]
+    pub(crate) cloudevents: bool,
+    /// Write to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsumerCommand {
+    /// List groups
+    Ls(ConsumerLs),
+    /// Show how far groups are behind
+    Lag(ConsumerLag),
+    /// Move a group to another place
+    Reset(ConsumerReset),
+    /// Forget a group
+    Rm(ConsumerRm),
+    /// Handle events by a command of any language
+    Run(ConsumerRun),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumerLs {
+    #[command(flatten)]
+    pub(crate) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumerLag {
+    /// Only this group
+    #[arg(value_name = "GROUP")]
+    pub(crate) group: Option<GroupName>,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Exit with 4 if a group is more events behind
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u64>,
+    /// Exit with 4 if the oldest event that a group has not settled is older, for example 5m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) max_age: Option<Length>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumerReset {
+    /// The group
+    #[arg(value_name = "GROUP")]
+    pub(crate) group: GroupName,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Where to: earliest, latest, @POSITION, a time, or how long ago (15m)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) to: When,
+    /// Show what would happen
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumerRm {
+    /// The group
+    #[arg(value_name = "GROUP")]
+    pub(crate) group: GroupName,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("handler").required(true).args(["exec", "pipe"])))]
+pub(crate) struct ConsumerRun {
+    /// The group; a new one is made
+    #[arg(value_name = "GROUP")]
+    pub(crate) group: GroupName,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// What it handles: segments by dots, * for one segment, ** at the end for the rest
+    #[arg(long = "type", value_name = "PATTERN", num_args = 1.., required = true)]
+    pub(crate) types: Vec<Pattern>,
+    /// Run this command once for each event: envelope on standard input; exit 0 done, 75 try again, anything else a dead letter
+    #[arg(long, value_name = "CMD")]
+    pub(crate) exec: Option<String>,
+    /// Keep this command running: an envelope a line in, an outcome a line out
+    #[arg(long, value_name = "CMD")]
+    pub(crate) pipe: Option<String>,
+    /// Attempts at one event before it is a dead letter
+    #[arg(long, default_value_t = tidings::limits::ATTEMPTS_DEFAULT, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(tidings::limits::ATTEMPTS_MAX)))]
+    pub(crate) attempts: u32,
+    /// What happens to later events of a key whose event became a dead letter
+    #[arg(long, value_enum, default_value_t = OnFailure::Continue, value_name = "POLICY")]
+    pub(crate) on_failure: OnFailure,
+    /// Events that are handled at the same time, each of another key
+    #[arg(long, default_value_t = tidings::limits::PROCESS_PARALLEL_DEFAULT, value_name = "N", value_parser = parallel)]
+    pub(crate) parallel: usize,
+    /// Where a new group begins: earliest, latest, @POSITION, a time, or how long ago (15m)
+    #[arg(long, default_value = "earliest", value_name = "WHEN")]
+    pub(crate) from: When,
+    /// Stop when nothing is left for the group but dead letters
+    #[arg(long)]
+    pub(crate) until_end: bool,
+    /// Time limit of one handling; the process is killed at it
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    pub(crate) time_limit: Length,
+}
+
+/// What happens to later events of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnFailure {
+    /// They are handled
+    Continue,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqCommand {
+    /// List dead letters
+    Ls(DlqLs),
+    /// Show one dead letter with its attempts and the raw event
+    Show(DlqShow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqLs {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Only of this group
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) consumer: Option<GroupName>,
+    /// Also those that are settled
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqShow {
+    /// The id of the event that was given up
+    #[arg(value_name = "EVENT")]
+    pub(crate) event_id: String,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Only of this group
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) consumer: Option<GroupName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The folder for one page a command; without it the main page goes to standard output
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reference {
+    /// Which chapter
+    #[arg(value_enum)]
+    pub(crate) chapter: Chapter,
+}
+
+/// Chapters of the generated reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Chapter {
+    /// Every command with its flags
+    Cli,
+    /// Every error code
+    Errors,
+    /// Every limit
+    Limits,
+}
+
+fn parallel(text: &str) -> Result<usize, String> {
+    let most = tidings::limits::PARALLEL_MAX;
+    text.parse().ok().filter(|count| (1..=most).contains(count)).ok_or_else(|| format!("{text:?} is not in 1..={most}"))
+}

@@ -1,0 +1,37 @@
+//! `tidings consumer lag`: how far groups are behind, with limits for scripts.
+
+use super::{HEADERS, Row};
+use crate::arguments::{ConsumerLag, Global};
+use crate::failure::Failure;
+use crate::folder;
+use crate::output::{List, json, talk};
+use std::process::ExitCode;
+use tidings::broker::Admin as _;
+
+pub(crate) async fn run(global: &Global, arguments: ConsumerLag) -> Result<ExitCode, Failure> {
+    let reader = folder::read(&arguments.data.folder)?;
+    let mut groups = reader.groups().await?;
+    if let Some(name) = &arguments.group {
+        groups.retain(|group| group.name == *name);
+        if groups.is_empty() {
+            // The look-up of the lag knows which group may have been meant.
+            reader.lag(name).await?;
+        }
+    }
+    let mut list = List::aligned(global.format(), &HEADERS, !global.no_headers);
+    let mut over = Vec::new();
+    for group in groups {
+        let lag = reader.lag(&group.name).await?;
+        let row = Row::new(&group, lag);
+        list.row(|| json(&row), || row.cells())?;
+        if arguments.max.is_some_and(|max| lag.events > max) || arguments.max_age.is_some_and(|max| lag.age > max.0) {
+            over.push(group.name.to_string());
+        }
+    }
+    list.finish()?;
+    if over.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    talk(global.quiet, format_args!("over the limit: {}", over.join(", ")));
+    Ok(ExitCode::from(4))
+}

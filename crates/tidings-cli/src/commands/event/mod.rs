@@ -1,0 +1,7 @@
+//! `tidings event`: look-ups, counting, import and export.
+
+pub(crate) mod count;
+pub(crate) mod export;
+pub(crate) mod get;
+pub(crate) mod import;
+pub(crate) mod ls;

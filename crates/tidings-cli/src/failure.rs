@@ -1,0 +1,94 @@
+//! What a command answers when it fails: a message with what, which value and what to do, a stable code, an exit code.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use tidings::broker::{BrokerError, PublishError};
+use tidings::{Code, codes};
+
+/// A failed command.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: Code,
+    message: String,
+    causes: Vec<String>,
+    quiet: bool,
+}
+
+impl Failure {
+    /// A failure with a code of its own.
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), causes: Vec::new(), quiet: false }
+    }
+
+    /// Arguments that do not fit together.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(codes::USAGE, message)
+    }
+
+    /// A file, or standard input or output, that cannot be used. A closed pipe behind us is not told: whoever closed it knows.
+    pub(crate) fn file(action: &str, path: impl Display, error: &std::io::Error) -> Self {
+        let quiet = error.kind() == std::io::ErrorKind::BrokenPipe;
+        let code = match error.kind() {
+            std::io::ErrorKind::StorageFull => codes::DISK_FULL,
+            _ => codes::FILE,
+        };
+        Self { quiet, ..Self::new(code, format!("cannot {action} {path}: {error}")) }
+    }
+
+    /// The exit code.
+    fn exit(&self) -> u8 {
+        if self.quiet {
+            return 0;
+        }
+        exit_code(self.code)
+    }
+
+    /// Prints the failure to standard error and gives the exit code.
+    pub(crate) fn report(self, verbose: bool) -> ExitCode {
+        if !self.quiet {
+            eprintln!("error[{}]: {}", self.code, self.message);
+            if verbose {
+                for cause in &self.causes {
+                    eprintln!("  caused by: {cause}");
+                }
+            }
+            eprintln!("  see docs/errors/{}.md", self.code);
+        }
+        ExitCode::from(self.exit())
+    }
+}
+
+/// The exit code that a code stands for.
+pub(crate) fn exit_code(code: Code) -> u8 {
+    if [codes::GROUP_NAME_INVALID, codes::PATTERN_INVALID, codes::START_INVALID, codes::USAGE, codes::COMMAND_MISSING].contains(&code) {
+        2
+    } else if [codes::FOLDER_MISSING, codes::EVENT_UNKNOWN, codes::GROUP_UNKNOWN].contains(&code) {
+        3
+    } else if [codes::FOLDER_OWNED, codes::GROUP_LEASED, codes::FOLDER_NOT_PRIVATE, codes::FORMAT_NEWER].contains(&code) {
+        5
+    } else if code == codes::INTERRUPTED {
+        130
+    } else {
+        1
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        let causes = tidings::error::chain(&error).split_off(1);
+        Self { causes, ..Self::new(error.code(), error.to_string()) }
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<tidings::Error> for Failure {
+    fn from(error: tidings::Error) -> Self {
+        let causes = tidings::error::chain(&error).split_off(1);
+        Self { causes, ..Self::new(error.code(), error.to_string()) }
+    }
+}

@@ -1,0 +1,232 @@
+//! Runs the binary and looks at what it answers; every wait has a deadline.
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A command of the binary under test.
+pub(crate) struct Tidings {
+    command: Command,
+    input: Vec<u8>,
+}
+
+/// What a command answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A command with its arguments.
+pub(crate) fn tidings<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Tidings {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.args(arguments).env_remove("TIDINGS_DATA");
+    Tidings { command, input: Vec::new() }
+}
+
+impl Tidings {
+    /// Names the data folder.
+    pub(crate) fn data(mut self, folder: &Path) -> Self {
+        self.command.arg("--data").arg(folder);
+        self
+    }
+
+    /// Adds an argument.
+    pub(crate) fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Gives the command something to read.
+    pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(mut self) -> Answer {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("the binary starts");
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        let input = self.input;
+        let feeding = std::thread::spawn(move || {
+            // A command that fails early closes its input.
+            let _closed = stdin.write_all(&input);
+        });
+        let stdout = drain(child.stdout.take().expect("standard output is piped"));
+        let stderr = drain(child.stderr.take().expect("standard error is piped"));
+        let status = wait(&mut child);
+        feeding.join().expect("feeding ends");
+        Answer {
+            code: status.code(),
+            stdout: stdout.join().expect("standard output ends"),
+            stderr: stderr.join().expect("standard error ends"),
+        }
+    }
+
+    /// Runs it and expects success.
+    pub(crate) fn ok(self) -> Answer {
+        let answer = self.run();
+        assert_eq!(answer.code, Some(0), "{}\n{}", answer.stdout, answer.stderr);
+        answer
+    }
+
+    /// Starts it in the background; it is killed when dropped.
+    pub(crate) fn start(mut self) -> Running {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("the binary starts");
+        let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        let stderr = drain(child.stderr.take().expect("standard error is piped"));
+        Running { child, stdout: Some(stdout), stderr: Some(stderr) }
+    }
+}
+
+impl Answer {
+    /// Standard output as one JSON document.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+    }
+
+    /// Standard output as lines.
+    pub(crate) fn lines(&self) -> Vec<&str> {
+        self.stdout.lines().collect()
+    }
+}
+
+/// A command that runs in the background.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Option<BufReader<std::process::ChildStdout>>,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Running {
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of standard output; `None` at its end.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.stdout.as_mut()?.read_line(&mut line).expect("standard output is text");
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the process is ours");
+        self.child.wait().expect("the process ends");
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub(crate) fn interrupt(mut self, signal: rustix::process::Signal) -> Answer {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the process is ours");
+        self.end()
+    }
+
+    /// Whether it ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the process is ours").is_some()
+    }
+
+    /// Closes its standard output without reading on, and waits for its end.
+    pub(crate) fn close(mut self) -> Answer {
+        drop(self.stdout.take());
+        self.end()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(&mut self) -> Answer {
+        let mut stdout = String::new();
+        while let Some(line) = self.line() {
+            stdout.push_str(&line);
+            stdout.push('\n');
+        }
+        let status = wait(&mut self.child);
+        let stderr = self.stderr.take().map(|stderr| stderr.join().expect("standard error ends")).unwrap_or_default();
+        Answer { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn drain(source: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let mut source = source;
+        source.read_to_end(&mut bytes).expect("a pipe is read");
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    until("the command ends", || {
+        status = child.try_wait().expect("the process is ours");
+        status.is_some()
+    });
+    status.expect("it ended")
+}
+
+/// Waits until a condition holds, with a deadline.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it took too long until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A folder of the test, removed at its end, and the data folder within it.
+pub(crate) struct Place {
+    root: tempfile::TempDir,
+}
+
+impl Place {
+    /// A new place.
+    pub(crate) fn new() -> Self {
+        Self { root: tempfile::tempdir().expect("a temporary folder is made") }
+    }
+
+    /// The data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    /// A file beside the data folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Writes a file beside the data folder.
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.file(name);
+        std::fs::write(&path, text).expect("a file is written");
+        path
+    }
+
+    /// Imports lines into the data folder.
+    pub(crate) fn import(&self, lines: &str) -> Answer {
+        tidings(["event", "import", "-"]).data(&self.data()).input(lines).ok()
+    }
+}
+
+/// Whether repetitions should be few.
+pub(crate) fn is_quick() -> bool {
+    std::env::var_os("TIDINGS_TEST_QUICK").is_some()
+}

@@ -1,0 +1,112 @@
+//! Bad input: what, which value, what to do; and nothing is lost.
+
+use crate::command::{Place, tidings};
+use std::os::unix::fs::PermissionsExt as _;
+
+const EVENT: &str = "{\"event_id\":\"a\",\"event_type\":\"order.placed\"}\n";
+
+#[test]
+fn a_folder_that_is_not_there_is_told_and_not_made_by_reading() {
+    let place = Place::new();
+
+    for arguments in [&["event", "ls"][..], &["event", "count"], &["event", "export"], &["tail"], &["consumer", "ls"], &["dlq", "ls"], &["event", "get", "x"]] {
+        let answer = tidings(arguments.iter().copied()).data(&place.data()).run();
+        assert_eq!(answer.code, Some(3), "{arguments:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains("TD0010") && answer.stderr.contains(place.data().to_str().unwrap()), "{}", answer.stderr);
+    }
+    assert!(!place.data().exists());
+}
+
+#[test]
+fn a_folder_that_others_may_open_is_refused_with_the_command_that_helps() {
+    let place = Place::new();
+    place.import(EVENT);
+    std::fs::set_permissions(place.data(), std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let answer = tidings(["emit", "order.placed"]).data(&place.data()).run();
+
+    assert_eq!(answer.code, Some(5), "{}", answer.stderr);
+    assert!(answer.stderr.contains(&format!("chmod 700 {}", place.data().display())), "{}", answer.stderr);
+    std::fs::set_permissions(place.data(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(tidings(["event", "count"]).data(&place.data()).ok().stdout, "1\n");
+}
+
+#[test]
+fn a_new_folder_is_private_and_an_empty_one_is_made_so() {
+    let place = Place::new();
+    std::fs::create_dir(place.data()).unwrap();
+    std::fs::set_permissions(place.data(), std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    place.import(EVENT);
+
+    let mode = std::fs::metadata(place.data()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700);
+}
+
+#[test]
+fn a_folder_of_a_newer_format_is_refused_and_left_alone() {
+    let place = Place::new();
+    place.import(EVENT);
+    let format = place.data().join("format");
+    let known = std::fs::read_to_string(&format).unwrap();
+    let newer = known.replace(|c: char| c.is_ascii_digit(), "9");
+    std::fs::write(&format, &newer).unwrap();
+
+    for arguments in [&["emit", "order.placed"][..], &["event", "count"]] {
+        let answer = tidings(arguments.iter().copied()).data(&place.data()).run();
+        assert_eq!(answer.code, Some(5), "{}", answer.stderr);
+        assert!(answer.stderr.contains("TD0002"), "{}", answer.stderr);
+    }
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), newer);
+    std::fs::write(&format, known).unwrap();
+    assert_eq!(tidings(["event", "count"]).data(&place.data()).ok().stdout, "1\n");
+}
+
+#[test]
+fn a_full_disk_refuses_the_rest_and_keeps_what_was_acknowledged() {
+    // Writing to a device that is always full stands for standard output; the log's own full disk is tested on a faulty disk.
+    let place = Place::new();
+    place.import(EVENT);
+
+    let answer = tidings(["event", "export", "--out", "/dev/full"]).data(&place.data()).run();
+
+    assert_eq!(answer.code, Some(1), "{}", answer.stderr);
+    assert!(answer.stderr.contains("TD0005") && answer.stderr.contains("/dev/full"), "{}", answer.stderr);
+}
+
+#[test]
+fn wrong_arguments_say_what_is_right() {
+    let place = Place::new();
+    place.import(EVENT);
+    for (arguments, words) in [
+        (&["event", "ls", "--since", "tomorrow"][..], "@1234"),
+        (&["event", "ls", "--type", "ord*"], "whole segment"),
+        (&["consumer", "run", "a/b", "--type", "x", "--exec", "true"], "group name"),
+        (&["consumer", "run", "g", "--type", "x"], "--exec"),
+        (&["consumer", "run", "g", "--type", "x", "--exec", "a", "--pipe", "b"], "cannot be used with"),
+        (&["consumer", "run", "g", "--type", "x", "--exec", "true", "--attempts", "0"], "1..=1000"),
+        (&["evnt"], "event"),
+    ] {
+        let answer = tidings(arguments.iter().copied()).data(&place.data()).run();
+        assert_eq!(answer.code, Some(2), "{arguments:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains(words), "{arguments:?}: {}", answer.stderr);
+    }
+    let missing = tidings(["event", "import", "/no/such/file"]).data(&place.data()).run();
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stderr.contains("/no/such/file") && missing.stderr.contains("TD0061"), "{}", missing.stderr);
+    let payload = tidings(["emit", "order.placed", "--payload", "{x"]).data(&place.data()).run();
+    assert!(payload.stderr.contains("TD0015"), "{}", payload.stderr);
+    assert_eq!(tidings(["event", "count"]).data(&place.data()).ok().stdout, "1\n");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_an_export_quietly() {
+    let place = Place::new();
+    place.import(&EVENT.repeat(20_000));
+    let mut export = tidings(["event", "export"]).data(&place.data()).start();
+    export.line().unwrap();
+
+    let answer = export.close();
+
+    assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""));
+}
