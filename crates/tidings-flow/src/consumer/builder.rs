@@ -120,6 +120,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Changes single settings of how the consumer works.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut ConsumerConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
     /// Shares a value with the handlers, which take it as `State<T>`; it replaces an earlier one of the same type.
     #[must_use]
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {

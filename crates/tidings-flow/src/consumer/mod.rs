@@ -10,6 +10,7 @@ mod emit;
 mod error;
 mod fetch;
 mod functions;
+mod handle;
 mod handling;
 mod lane;
 mod observer;
@@ -25,6 +26,7 @@ mod work;
 
 pub use builder::{Consumer, ConsumerBuilder, ConsumerConfig};
 pub use error::{ConsumerError, DrainError};
+pub use handle::ConsumerHandle;
 pub use observer::{Notice, Observer};
 pub use retry::Backoff;
 pub use running::RunningConsumer;
