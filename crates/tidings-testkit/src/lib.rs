@@ -1,8 +1,14 @@
 //! The test kit: what a test of an event flow needs instead of the world.
 //!
-//! [`MemoryBroker`] carries events without a disk, with the same meaning as a real broker.
+//! [`Scenario`] tests a flow: given what happened, when something happens, then this follows. [`MemoryBroker`] carries events without a disk, with the same
+//! meaning as a real broker.
 
+mod assert;
 pub mod broker;
-pub mod loan_data;
+mod scenario;
+mod stage;
+mod virtual_time;
 
+pub use assert::Outcome;
 pub use broker::MemoryBroker;
+pub use scenario::Scenario;
