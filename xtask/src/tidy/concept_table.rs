@@ -73,13 +73,14 @@ fn unnamed_modules(tree: &Tree, named: &[Link]) -> Vec<Finding> {
 
 /// `crates/…/src/name` of every module directly below the mapped crates.
 fn modules(tree: &Tree) -> BTreeSet<String> {
-    tree.paths()
-        .filter_map(|path| {
+    tree.sources()
+        .filter(|source| !source.is_test_file())
+        .filter_map(|source| {
+            let path = &source.path;
             let room = MAPPED.iter().find(|room| path.starts_with(**room))?;
             let first = path.strip_prefix(room)?.split('/').next()?;
-            let has_rust = path.ends_with(".rs");
             let module = first.strip_suffix(".rs").unwrap_or(first);
-            (has_rust && module != "lib").then(|| format!("{room}{module}"))
+            (module != "lib").then(|| format!("{room}{module}"))
         })
         .collect()
 }

@@ -26,6 +26,7 @@ struct Use {
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let modules: BTreeSet<String> = tree
         .sources()
+        .filter(|source| !source.is_test_file())
         .filter_map(|source| module_of(&source.path))
         .collect();
     if modules.is_empty() {

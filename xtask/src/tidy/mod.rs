@@ -12,6 +12,7 @@ mod flow_layers;
 mod function_size;
 mod hollow_tests;
 mod links;
+mod modules;
 mod names;
 mod reachable;
 mod source;

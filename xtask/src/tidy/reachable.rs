@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::tidy::Finding;
+use crate::tidy::modules;
 use crate::tidy::source::is_below;
 use crate::tidy::tree::Tree;
 
@@ -13,7 +14,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         .filter(|path| is_compiled(path))
         .collect();
     let mut reached = BTreeSet::new();
-    for root in candidates.iter().filter(|path| is_root(path)) {
+    for root in candidates.iter().filter(|path| modules::is_root(path)) {
         reach(tree, root, &mut reached);
     }
     candidates
@@ -28,17 +29,6 @@ fn is_compiled(path: &str) -> bool {
     is_below(path, "src") || path.contains("tests/it/")
 }
 
-fn is_root(path: &str) -> bool {
-    let ends = ["src/lib.rs", "src/main.rs", "tests/it/main.rs"];
-    let is_bin = path
-        .split_once("src/bin/")
-        .is_some_and(|(_, inside)| !inside.contains('/') || inside.ends_with("/main.rs"));
-    is_bin
-        || ends
-            .iter()
-            .any(|end| path == *end || path.ends_with(&format!("/{end}")))
-}
-
 fn reach(tree: &Tree, path: &str, reached: &mut BTreeSet<String>) {
     if !reached.insert(path.to_owned()) {
         return;
@@ -46,63 +36,11 @@ fn reach(tree: &Tree, path: &str, reached: &mut BTreeSet<String>) {
     let Some(source) = tree.source(path) else {
         return;
     };
-    for child in modules_of(&source.syntax.items, path, &folder_for_modules(path)) {
-        if tree.source(&child).is_some() {
-            reach(tree, &child, reached);
+    for child in modules::children(source) {
+        if tree.source(&child.path).is_some() {
+            reach(tree, &child.path, reached);
         }
     }
-}
-
-/// Where the modules of this file lie.
-fn folder_for_modules(path: &str) -> String {
-    let is_owner = is_root(path) || path.ends_with("/mod.rs");
-    if is_owner {
-        parent(path)
-    } else {
-        path.trim_end_matches(".rs").to_owned()
-    }
-}
-
-fn parent(path: &str) -> String {
-    path.rsplit_once('/')
-        .map_or_else(String::new, |(folder, _)| folder.to_owned())
-}
-
-/// The places where the modules declared here may lie.
-fn modules_of(items: &[syn::Item], path: &str, folder: &str) -> Vec<String> {
-    let mut places = Vec::new();
-    for item in items {
-        let syn::Item::Mod(module) = item else {
-            continue;
-        };
-        let name = module.ident.to_string();
-        let name = name.trim_start_matches("r#");
-        if let Some((_, inner)) = &module.content {
-            places.extend(modules_of(inner, path, &format!("{folder}/{name}")));
-        } else if let Some(given) = path_attribute(module) {
-            places.push(format!("{}/{given}", parent(path)));
-        } else {
-            places.push(format!("{folder}/{name}.rs"));
-            places.push(format!("{folder}/{name}/mod.rs"));
-        }
-    }
-    places
-}
-
-fn path_attribute(module: &syn::ItemMod) -> Option<String> {
-    module
-        .attrs
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("path"))
-        .find_map(
-            |attribute| match &attribute.meta.require_name_value().ok()?.value {
-                syn::Expr::Lit(syn::ExprLit {
-                    lit: syn::Lit::Str(text),
-                    ..
-                }) => Some(text.value()),
-                _ => None,
-            },
-        )
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub(crate) struct Source {
     pub(crate) text: String,
     pub(crate) syntax: syn::File,
     tokens: TokenStream,
+    /// A module that is declared for tests alone; the tree finds out.
+    pub(crate) only_for_tests: bool,
     /// Lines of items marked `#[cfg(test)]` or `#[test]`.
     test_lines: Vec<RangeInclusive<usize>>,
 }
@@ -39,13 +41,15 @@ impl Source {
             text,
             syntax,
             tokens,
+            only_for_tests: false,
             test_lines: finder.lines,
         })
     }
 
     /// The whole file is there for tests or measurements alone.
     pub(crate) fn is_test_file(&self) -> bool {
-        is_below(&self.path, "tests")
+        self.only_for_tests
+            || is_below(&self.path, "tests")
             || is_below(&self.path, "benches")
             || self.path.ends_with("/tests.rs")
     }

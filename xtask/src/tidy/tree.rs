@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::failure::Failure;
 use crate::house::{House, Package};
 use crate::tidy::Finding;
+use crate::tidy::modules;
 use crate::tidy::source::Source;
 
 /// Folders that hold no work of ours: build output, data, other tools' state.
@@ -37,6 +38,7 @@ impl Tree {
             ..Tree::default()
         };
         tree.read_folder(&house.root, "")?;
+        tree.mark_modules_of_tests();
         Ok(tree)
     }
 
@@ -47,6 +49,7 @@ impl Tree {
         for (path, text) in files {
             tree.add((*path).to_owned(), Some((*text).to_owned()));
         }
+        tree.mark_modules_of_tests();
         tree
     }
 
@@ -88,6 +91,30 @@ impl Tree {
             self.texts.insert(path.clone(), text);
         }
         self.paths.insert(path);
+    }
+
+    /// Modules under `#[cfg(test)]`, and the modules of those.
+    fn mark_modules_of_tests(&mut self) {
+        let mut open: Vec<String> = self
+            .sources
+            .values()
+            .flat_map(modules::children)
+            .filter(|child| child.only_for_tests)
+            .map(|child| child.path)
+            .collect();
+        while let Some(path) = open.pop() {
+            let Some(source) = self.sources.get_mut(&path) else {
+                continue;
+            };
+            if !source.only_for_tests {
+                source.only_for_tests = true;
+                open.extend(
+                    modules::children(source)
+                        .into_iter()
+                        .map(|child| child.path),
+                );
+            }
+        }
     }
 
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
@@ -169,6 +196,22 @@ mod tests {
         assert!(tree.exists("docs/errors/"));
         assert!(tree.exists("docs/errors/TD0001.md"));
         assert!(!tree.exists("docs/err"));
+    }
+
+    #[test]
+    fn a_module_declared_for_tests_is_a_test_file_with_all_its_modules() {
+        let tree = Tree::of(&[
+            ("a/src/lib.rs", "#[cfg(test)]\nmod fakes;\nmod real;\n"),
+            ("a/src/fakes.rs", "mod broker;\n"),
+            ("a/src/fakes/broker.rs", ""),
+            ("a/src/real.rs", ""),
+        ]);
+
+        let is_test = |path| tree.source(path).map(Source::is_test_file);
+
+        assert_eq!(is_test("a/src/fakes.rs"), Some(true));
+        assert_eq!(is_test("a/src/fakes/broker.rs"), Some(true));
+        assert_eq!(is_test("a/src/real.rs"), Some(false));
     }
 
     #[test]
