@@ -246,10 +246,6 @@ async fn a_wrong_claim_says_what_happened_instead() {
 async fn trouble(scenario: Scenario) -> String {
     let played = tokio::task::LocalSet::new()
         .run_until(async move {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the task is awaited in the same line"
-            )]
             tokio::task::spawn_local(
                 async move { scenario.when(order("o-1")).await.then_nothing() },
             )
