@@ -1,6 +1,6 @@
 //! The command of a handler: split into words by the rules of a shell, its program found before the first event.
 
-use super::environment;
+use super::{StderrRoute, environment};
 use rustix::fs::{Access, access};
 use std::env;
 use std::io;
@@ -20,6 +20,7 @@ pub(super) struct HandlerCommand {
     name: String,
     arguments: Vec<String>,
     working_directory: Option<PathBuf>,
+    stderr_route: StderrRoute,
 }
 
 impl HandlerCommand {
@@ -28,6 +29,7 @@ impl HandlerCommand {
     pub(super) fn resolve(
         text: &str,
         working_directory: Option<&Path>,
+        stderr_route: StderrRoute,
     ) -> Result<Self, ProcessError> {
         if text.contains('\0') {
             return Err(ProcessError::Unreadable {
@@ -63,7 +65,13 @@ impl HandlerCommand {
             name,
             arguments: words.collect(),
             working_directory: working_directory.map(Path::to_owned),
+            stderr_route,
         })
+    }
+
+    /// Where the stderr of its process goes.
+    pub(super) fn stderr_route(&self) -> StderrRoute {
+        self.stderr_route
     }
 
     /// The command, ready to be started: every stream piped, a process group of its own, and none of the variables that describe an event,
@@ -224,14 +232,17 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
+    fn resolve(text: &str, directory: Option<&Path>) -> Result<HandlerCommand, ProcessError> {
+        HandlerCommand::resolve(text, directory, StderrRoute::Kept)
+    }
+
     fn refused(text: &str, directory: Option<&Path>) -> ProcessError {
-        HandlerCommand::resolve(text, directory).unwrap_err()
+        resolve(text, directory).unwrap_err()
     }
 
     #[test]
     fn words_are_split_by_shell_rules_and_not_interpreted() {
-        let command =
-            HandlerCommand::resolve("sh -c 'echo $HOME' \"a b\" c\\ d > *", None).unwrap();
+        let command = resolve("sh -c 'echo $HOME' \"a b\" c\\ d > *", None).unwrap();
 
         assert!(command.program.ends_with("sh"), "{command:?}");
         assert_eq!(
@@ -260,7 +271,7 @@ mod tests {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
         let plain = refused("./handler.sh", Some(folder.path()));
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        let found = HandlerCommand::resolve("./handler.sh", Some(folder.path()));
+        let found = resolve("./handler.sh", Some(folder.path()));
 
         assert_eq!(missing.code(), codes::COMMAND_MISSING);
         assert!(missing.to_string().contains("handler.sh"), "{missing}");

@@ -57,3 +57,25 @@ pub(super) fn describe(command: &mut Command, context: &HandlerContext) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{StderrRoute, command::HandlerCommand};
+    use super::*;
+
+    #[test]
+    fn variables_of_an_outer_event_are_not_inherited() {
+        let command = HandlerCommand::resolve("sh", None, StderrRoute::Kept).unwrap();
+
+        let prepared = command.prepare();
+
+        let removed: Vec<_> = prepared
+            .get_envs()
+            .filter(|(_, value)| value.is_none())
+            .filter_map(|(name, _)| name.to_str())
+            .collect();
+        for name in NAMES {
+            assert!(removed.contains(name), "{name}");
+        }
+    }
+}

@@ -3,8 +3,8 @@
 use super::command::{HandlerCommand, is_permanent};
 use super::group::{ProcessGroup, Streams};
 use super::lines::{Line, LineReader};
-use super::stderr::{Route, SharedTail};
-use super::{ProcessConfig, ProcessError, environment, exit, stderr};
+use super::stderr::{self, SharedTail};
+use super::{ProcessConfig, ProcessError, StderrRoute, environment, exit};
 use crate::handler::{DeliveryHandler, HandlerResult};
 use std::io;
 use std::pin::pin;
@@ -37,15 +37,14 @@ pub struct ExecHandler {
     run: Arc<Run>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Run {
     command: HandlerCommand,
     name: String,
     patterns: Vec<Pattern>,
     time_limit: Duration,
-    route: Route,
     /// One permit for each process that may run at the same time.
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
 }
 
 impl ExecHandler {
@@ -54,21 +53,13 @@ impl ExecHandler {
     /// **Errors**: permanent; a program that does not exist is named.
     pub fn new(config: ProcessConfig) -> Result<Self, ProcessError> {
         let run = Run {
-            command: config.resolve()?,
+            command: config.resolve(StderrRoute::Kept)?,
             name: config.name,
             patterns: config.patterns,
             time_limit: config.time_limit,
-            route: Route::Captured,
-            permits: Arc::new(Semaphore::new(config.parallel)),
+            permits: Semaphore::new(config.parallel),
         };
         Ok(Self { run: Arc::new(run) })
-    }
-
-    /// Passes what the command writes to stderr on to our own stderr as well, in whole lines; otherwise it is kept for reasons only.
-    pub fn pass_stderr_on(self) -> Self {
-        let mut run = Arc::unwrap_or_clone(self.run);
-        run.route = Route::PassedOn;
-        Self { run: Arc::new(run) }
     }
 }
 
@@ -115,7 +106,10 @@ impl Run {
         let line = envelope_json::to_json(&context.envelope) + "\n";
         let work = self.talk(&mut process, streams, &line, &mut emitted, &tail);
         match timeout(self.time_limit, work).await {
-            Ok(Ok(status)) => conclude(status, emitted, &tail, context),
+            Ok(Ok(status)) => {
+                process.leave();
+                conclude(status, emitted, &tail, context)
+            }
             Ok(Err(error)) => {
                 process.kill();
                 let message = format!("the command cannot be waited for: {error}");
@@ -147,7 +141,7 @@ impl Run {
             tokio::join!(
                 feed(streams.stdin, line),
                 emitted.read(streams.stdout),
-                stderr::drain(streams.stderr, tail.clone(), self.route),
+                stderr::drain(streams.stderr, tail.clone(), self.command.stderr_route()),
             );
         };
         let mut streams = pin!(streams);

@@ -9,12 +9,13 @@ use tokio::time::timeout;
 
 /// A started process with whatever it starts itself.
 ///
-/// Dropping it kills them all.
+/// Dropping it kills them all, unless it was [left alone](ProcessGroup::leave).
 #[derive(Debug)]
 pub(super) struct ProcessGroup {
     child: Child,
     group: Option<Pid>,
     status: Option<ExitStatus>,
+    is_left: bool,
 }
 
 /// The streams of a started process.
@@ -39,6 +40,7 @@ impl ProcessGroup {
             child,
             group,
             status: None,
+            is_left: false,
         };
         let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
             return Err(io::Error::other("a stream of the process is not piped"));
@@ -90,12 +92,16 @@ impl ProcessGroup {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
+
+    /// Lets what the process started in the background go on after its own end.
+    pub(super) fn leave(mut self) {
+        self.is_left = true;
+    }
 }
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        // A process that has ended was left alone on purpose: what it started in the background may go on.
-        if self.status.is_none() {
+        if !self.is_left {
             self.kill();
         }
     }

@@ -24,6 +24,7 @@ mod stderr;
 pub use command::ProcessError;
 pub use exec::ExecHandler;
 pub use pipe::PipeHandler;
+pub use stderr::StderrRoute;
 
 use command::HandlerCommand;
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ pub struct ProcessConfig {
     pub time_limit: Duration,
     /// Where the process runs; where this process runs if absent.
     pub working_directory: Option<PathBuf>,
+    /// Where its stderr goes; what suits the handler if absent: kept for a command, passed on for a process.
+    pub stderr: Option<StderrRoute>,
 }
 
 impl ProcessConfig {
@@ -62,10 +65,11 @@ impl ProcessConfig {
             parallel: PARALLEL_DEFAULT,
             time_limit: HANDLE_TIMEOUT_DEFAULT,
             working_directory: None,
+            stderr: None,
         }
     }
 
-    fn resolve(&self) -> Result<HandlerCommand, ProcessError> {
+    fn resolve(&self, stderr_default: StderrRoute) -> Result<HandlerCommand, ProcessError> {
         if self.parallel == 0 || self.parallel > PARALLEL_MAX {
             return Err(ProcessError::Parallel {
                 parallel: self.parallel,
@@ -74,6 +78,8 @@ impl ProcessConfig {
         if self.time_limit.is_zero() {
             return Err(ProcessError::NoTime);
         }
-        HandlerCommand::resolve(&self.command, self.working_directory.as_deref())
+        let stderr_route = self.stderr.unwrap_or(stderr_default);
+        let working_directory = self.working_directory.as_deref();
+        HandlerCommand::resolve(&self.command, working_directory, stderr_route)
     }
 }

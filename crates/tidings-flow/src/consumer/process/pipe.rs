@@ -2,7 +2,7 @@
 
 use super::driver::{Driver, Message, Stop};
 use super::queue::{Queue, Request};
-use super::{ProcessConfig, ProcessError, command::HandlerCommand};
+use super::{ProcessConfig, ProcessError, StderrRoute, command::HandlerCommand};
 use crate::handler::{DeliveryHandler, HandlerResult};
 use crate::runtime::Tasks;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 /// Handles events by a process that reads envelopes and writes answers, each one line of JSON.
 ///
 /// An answer is `{"event_id":…,"outcome":"ack"|"retry"|"dead_letter","after_ms"?,"reason"?,"emit"?:[…]}`. Answers may come in any order; up to
-/// `parallel` events are in the process at the same time, never two with the same id. What the process writes to stderr is passed on to ours.
+/// `parallel` events are in the process at the same time, never two with the same id. What the process writes to stderr is passed on to
+/// ours unless the configuration says otherwise; its end is the reason of a death.
 ///
 /// **Guarantee**: a process that dies, falls silent beyond the time limit or answers nonsense is started again with back-off, and what it had not
 /// answered is handled again, one at a time. Only an event that was alone in the process is made responsible for its death; a kill from
@@ -51,7 +52,7 @@ impl PipeHandler {
     /// **Errors**: permanent; a program that does not exist is named.
     pub fn new(config: ProcessConfig) -> Result<Self, ProcessError> {
         let shared = Shared {
-            command: config.resolve()?,
+            command: config.resolve(StderrRoute::PassedOn)?,
             name: config.name,
             patterns: config.patterns,
             parallel: config.parallel,

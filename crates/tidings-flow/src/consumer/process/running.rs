@@ -5,7 +5,7 @@ use super::exit;
 use super::group::ProcessGroup;
 use super::lines::LineReader;
 use super::queue::Suspicion;
-use super::stderr::{self, Route, SharedTail};
+use super::stderr::{self, SharedTail};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -79,7 +79,7 @@ impl Running {
     pub(super) fn start(command: &HandlerCommand) -> io::Result<Self> {
         let (group, streams) = ProcessGroup::start(command.prepare())?;
         let tail = SharedTail::default();
-        let drain = stderr::drain(streams.stderr, tail.clone(), Route::PassedOn);
+        let drain = stderr::drain(streams.stderr, tail.clone(), command.stderr_route());
         Ok(Self {
             input: Input {
                 stdin: Some(streams.stdin),

@@ -8,12 +8,12 @@ use tokio::process::ChildStderr;
 /// Bytes of one read, and of a line that is passed on in one piece.
 const CHUNK_BYTES: usize = 8_192;
 
-/// Where the stderr of a process goes beside the reason of a failure.
+/// Where the stderr of a handler's process goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
-    /// Nowhere.
-    Captured,
-    /// To our own stderr, in whole lines.
+pub enum StderrRoute {
+    /// Only its end is kept, for the reason of a failure.
+    Kept,
+    /// To our own stderr, in whole lines; its end is kept as well.
     PassedOn,
 }
 
@@ -102,7 +102,7 @@ impl SharedTail {
 /// Reads stderr to its end.
 ///
 /// **Cancel**: a line that was not passed on yet is lost; the tail stays.
-pub(super) async fn drain(mut stderr: ChildStderr, tail: SharedTail, route: Route) {
+pub(super) async fn drain(mut stderr: ChildStderr, tail: SharedTail, route: StderrRoute) {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut line = Vec::new();
     loop {
@@ -110,7 +110,7 @@ pub(super) async fn drain(mut stderr: ChildStderr, tail: SharedTail, route: Rout
         let count = stderr.read(&mut chunk).await.unwrap_or(0);
         let written = chunk.get(..count).unwrap_or_default();
         tail.push(written);
-        if route == Route::Captured {
+        if route == StderrRoute::Kept {
             if count == 0 {
                 return;
             }

@@ -1,0 +1,3 @@
+//! Integration tests of the behaviour: one binary for all of them.
+
+mod process;
