@@ -1,0 +1,262 @@
+//! Building a consumer through the front door: functions in, a handle out.
+
+use crate::{Error, Tidings};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tidings_core::broker::{GroupLag, GroupName, StartAt};
+use tidings_core::extract::States;
+use tidings_core::limits::DRAIN_TIMEOUT_DEFAULT;
+use tidings_core::pattern::{Pattern, PatternError};
+use tidings_flow::consumer::{
+    Backoff, Consumer, ConsumerConfig, ConsumerHandle as FlowHandle, ConsumerStats, Observer,
+};
+use tidings_flow::handler::{
+    BatchFunction, BatchHandler, DeliveryHandler, Handler, RawFunction, RawHandler,
+    TypedBatchHandler, TypedHandler,
+};
+
+/// A consumer group's handlers and how they are called, before it starts.
+#[doc = include_str!("docs/consumer.md")]
+#[must_use = "a consumer does nothing before `start`"]
+pub struct ConsumerBuilder {
+    tidings: Tidings,
+    group: String,
+    handlers: Vec<AnyHandler>,
+    states: States,
+    config: ConsumerConfig,
+    observer: Option<Arc<dyn Observer>>,
+    /// What is wrong so far; told by `start`, so that calls can be chained.
+    wrong: Option<PatternError>,
+}
+
+enum AnyHandler {
+    One(Arc<dyn DeliveryHandler>),
+    Batch(Arc<dyn BatchHandler>),
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(tidings: Tidings, group: String) -> Self {
+        Self {
+            tidings,
+            group,
+            handlers: Vec::new(),
+            states: States::default(),
+            config: ConsumerConfig::default(),
+            observer: None,
+            wrong: None,
+        }
+    }
+
+    /// Adds an `async fn` whose first argument is the event it handles; see [`Handler`].
+    ///
+    /// A consumer may have several, each of another event type.
+    pub fn on<H: Handler<Marker>, Marker: 'static>(self, handler: H) -> Self {
+        self.handler(Arc::new(TypedHandler::new(handler)))
+    }
+
+    /// Adds an `async fn` of envelopes, for all events that match a pattern such as `order.*` or `**`.
+    ///
+    /// An event goes to one handler of a consumer: the first added that matches.
+    pub fn on_raw<F: RawFunction<Marker>, Marker: 'static>(
+        mut self,
+        pattern: &str,
+        handler: F,
+    ) -> Self {
+        match pattern.parse::<Pattern>() {
+            Ok(pattern) => self.handler(Arc::new(RawHandler::new(pattern, handler))),
+            Err(error) => {
+                self.wrong.get_or_insert(error);
+                self
+            }
+        }
+    }
+
+    /// Adds an `async fn` of several events of one type, each of another key, that answers for each; see [`BatchFunction`].
+    pub fn on_batch<F: BatchFunction<Marker>, Marker: 'static>(self, handler: F) -> Self {
+        self.batch_handler(Arc::new(TypedBatchHandler::new(handler)))
+    }
+
+    /// Adds a handler that is no function, such as a command in another language.
+    pub fn handler(mut self, handler: Arc<dyn DeliveryHandler>) -> Self {
+        self.handlers.push(AnyHandler::One(handler));
+        self
+    }
+
+    /// Adds a handler of batches that is no function, or a function with fewer events a call.
+    pub fn batch_handler(mut self, handler: Arc<dyn BatchHandler>) -> Self {
+        self.handlers.push(AnyHandler::Batch(handler));
+        self
+    }
+
+    /// Shares a value with the handlers, which take a copy of it as `State<T>`; one value of each type.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// Attempts at one event before it becomes a dead letter; 5 unless given.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.config.attempts = attempts;
+        self
+    }
+
+    /// The wait before the second attempt, and the longest; it doubles from one to the other, less a random part.
+    pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
+        self.config.backoff = Backoff {
+            first,
+            max,
+            ..self.config.backoff
+        };
+        self
+    }
+
+    /// How long one handling may take, 30 seconds unless given: async code is cancelled at its next await, and that counts as a failed attempt.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.config.time_limit = limit;
+        self
+    }
+
+    /// Handlers that run at the same time, each for another key; 64 unless given.
+    pub fn parallel(mut self, handlers: usize) -> Self {
+        self.config.parallel = handlers;
+        self
+    }
+
+    /// Where the group begins if it is new; at the oldest event unless given. A group that exists goes on where it is.
+    pub fn start_at(mut self, start: StartAt) -> Self {
+        self.config.start = start;
+        self
+    }
+
+    /// Lets the consumer end by itself once nothing is left for the group; [`ConsumerHandle::finished`] waits for that.
+    pub fn until_end(mut self) -> Self {
+        self.config.until_end = true;
+        self
+    }
+
+    /// Declares that the order of keys does not matter, as needed on a broker that does not keep it.
+    pub fn unordered(mut self) -> Self {
+        self.config.unordered = true;
+        self
+    }
+
+    /// Tells an observer what the consumer does.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Checks the consumer, joins the group and begins to handle events. Needs a tokio runtime.
+    ///
+    /// The consumer runs until [`Tidings::drain`] or [`Tidings::shutdown`], whether the handle is kept or not.
+    ///
+    /// **Errors**: what is wrong with the consumer: no handler, two for one type, a missing state, an unknown pattern; permanent.
+    /// [`BrokerError::GroupLeased`](tidings_core::broker::BrokerError::GroupLeased) while another process works for the group; transient.
+    ///
+    /// **Cancel**: the group is not joined, or is left at once.
+    pub async fn start(self) -> Result<ConsumerHandle, Error> {
+        if let Some(error) = self.wrong {
+            return Err(error.into());
+        }
+        let group: GroupName = self.group.parse()?;
+        let inner = self.tidings.inner();
+        let mut builder = Consumer::builder(Arc::clone(&inner.broker), group)
+            .clock(Arc::clone(&inner.clock))
+            .chance(Arc::clone(&inner.chance))
+            .config(self.config)
+            .states(self.states);
+        for handler in self.handlers {
+            builder = match handler {
+                AnyHandler::One(handler) => builder.handler(handler),
+                AnyHandler::Batch(handler) => builder.batch_handler(handler),
+            };
+        }
+        if let Some(observer) = self.observer {
+            builder = builder.observer(observer);
+        }
+        let running = builder.start().await?;
+        let consumer = running.handle();
+        inner.keep(running);
+        Ok(ConsumerHandle {
+            consumer,
+            tidings: self.tidings.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("group", &self.group)
+            .field("handlers", &self.handlers.len())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A consumer that works. It goes on when the handle is dropped; [`Tidings`] owns it.
+#[derive(Debug, Clone)]
+pub struct ConsumerHandle {
+    consumer: FlowHandle,
+    tidings: Tidings,
+}
+
+impl ConsumerHandle {
+    /// The group that it works for.
+    pub fn group(&self) -> &GroupName {
+        self.consumer.group()
+    }
+
+    /// Starts no further handlings; those that run go on.
+    pub fn pause(&self) {
+        self.consumer.pause();
+    }
+
+    /// Goes on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.consumer.resume();
+    }
+
+    /// What it has done since it started, and where it stands.
+    pub fn stats(&self) -> ConsumerStats {
+        self.consumer.stats()
+    }
+
+    /// How far the group is behind, in events and in time.
+    ///
+    /// **Errors**: a broker that cannot tell.
+    pub async fn lag(&self) -> Result<GroupLag, Error> {
+        Ok(self.consumer.lag().await?)
+    }
+
+    /// Waits until everything that has happened is handled, with retries and with what its own handlers emitted for it.
+    ///
+    /// **Errors**: the consumer stopped by itself, or was drained.
+    ///
+    /// **Cancel**: no effect.
+    pub async fn wait_idle(&self) -> Result<(), Error> {
+        Ok(self.consumer.wait_idle().await?)
+    }
+
+    /// Waits until nothing is left for a consumer that was started with [`until_end`](ConsumerBuilder::until_end). Without that it waits for ever.
+    ///
+    /// **Errors**: the consumer stopped by itself, or was drained before.
+    ///
+    /// **Cancel**: no effect.
+    pub async fn finished(&self) -> Result<(), Error> {
+        Ok(self.consumer.finished().await?)
+    }
+
+    /// Stops this consumer alone once its handlers in flight are done, 30 seconds at most; the rest waits for the next start of the group. Again, it has no effect.
+    ///
+    /// **Errors**: handlers that were cancelled because they took longer; their events are handled again.
+    ///
+    /// **Cancel**: the consumer stops where it is; what is in flight is handled again at the next start.
+    pub async fn drain(&self) -> Result<(), Error> {
+        match self.tidings.inner().take_consumer(self.group().as_str()) {
+            Some(consumer) => Ok(consumer.drain(DRAIN_TIMEOUT_DEFAULT).await?),
+            None => Ok(()),
+        }
+    }
+}

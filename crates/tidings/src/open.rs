@@ -1,0 +1,127 @@
+//! Opening tidings: a folder, or a broker of another kind.
+
+use crate::tidings::Inner;
+use crate::{Error, Tidings};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tidings_core::broker::Broker;
+use tidings_core::limits::PUBLISH_TIMEOUT_DEFAULT;
+use tidings_core::seam::{Chance, Clock};
+use tidings_flow::producer::{Producer, ProducerConfig};
+use tidings_flow::runtime::{SystemChance, SystemClock};
+use tidings_log::{Durability, LogBroker, OpenOptions, RealDisk};
+
+/// How tidings is opened, where [`Tidings::open`] does not do.
+#[must_use = "nothing is opened before `open`"]
+pub struct TidingsBuilder {
+    pub(crate) durability: Durability,
+    pub(crate) producer: ProducerConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) program: Option<String>,
+}
+
+impl Default for TidingsBuilder {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Synced,
+            producer: ProducerConfig {
+                timeout: PUBLISH_TIMEOUT_DEFAULT,
+                ..ProducerConfig::default()
+            },
+            clock: Arc::new(SystemClock::new()),
+            chance: Arc::new(SystemChance),
+            program: None,
+        }
+    }
+}
+
+impl TidingsBuilder {
+    /// What an acknowledgement means; [`Durability::Synced`] unless given.
+    pub fn durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// The service that states events which do not say so themselves, for example `order-service`.
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.producer.source = Some(source.into());
+        self
+    }
+
+    /// How long publishing waits for room and for its outcome, together; 10 seconds unless given.
+    pub fn publish_timeout(mut self, timeout: Duration) -> Self {
+        self.producer.timeout = timeout;
+        self
+    }
+
+    /// Events that may be on their way to the broker; further calls of `publish` wait.
+    pub fn publish_queue(mut self, events_max: usize) -> Self {
+        self.producer.queue_events_max = events_max;
+        self
+    }
+
+    /// Whose time it is: a test gives a clock that it turns itself.
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Where random bits come from: a test gives some that repeat.
+    pub fn chance(self, chance: Arc<dyn Chance>) -> Self {
+        Self { chance, ..self }
+    }
+
+    /// The name by which others are told who owns the folder; the executable's unless given.
+    pub fn program(mut self, name: impl Into<String>) -> Self {
+        self.program = Some(name.into());
+        self
+    }
+
+    /// Opens a data folder with its embedded broker, and makes it if it does not exist.
+    ///
+    /// **Errors**: as [`Tidings::open`].
+    pub async fn open(self, folder: impl AsRef<Path>) -> Result<Tidings, Error> {
+        let broker = LogBroker::open(self.log_options(folder.as_ref())).await?;
+        Ok(self.from_broker(Arc::new(broker)))
+    }
+
+    fn log_options(&self, folder: &Path) -> OpenOptions {
+        let disk = Arc::new(RealDisk::default());
+        let mut options = OpenOptions::new(folder, Arc::clone(&self.clock), disk);
+        options.durability = self.durability;
+        options.program = self.program.clone().unwrap_or_else(executable);
+        options
+    }
+
+    /// Uses a broker that is open already: another kind, or one in memory in a test.
+    pub fn from_broker(self, broker: Arc<dyn Broker>) -> Tidings {
+        let producer = Producer::new(
+            Arc::clone(&broker),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.chance),
+            self.producer,
+        );
+        Tidings::assembled(Inner::new(broker, producer, self.clock, self.chance))
+    }
+}
+
+impl fmt::Debug for TidingsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TidingsBuilder")
+            .field("durability", &self.durability)
+            .field("producer", &self.producer)
+            .finish_non_exhaustive()
+    }
+}
+
+fn executable() -> String {
+    std::env::current_exe()
+        .ok()
+        .as_deref()
+        .and_then(Path::file_stem)
+        .map_or_else(
+            || "a program".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        )
+}
