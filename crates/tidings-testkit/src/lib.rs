@@ -5,6 +5,7 @@
 
 mod assert;
 pub mod broker;
+pub mod loan_data;
 mod scenario;
 mod stage;
 mod virtual_time;
