@@ -2,6 +2,8 @@
 
 pub mod consumer;
 pub mod dead_letter;
+#[cfg(test)]
+mod fakes;
 pub mod handler;
 pub mod producer;
 pub mod runtime;

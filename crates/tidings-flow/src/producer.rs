@@ -297,10 +297,11 @@ impl Producer {
         let inner = &*self.inner;
         let limit = inner.config.timeout;
         let mut over = inner.clock.sleep(limit);
+        // The time is looked at first: what gets its room too late is not handed over any more, and so is known not to be written.
         let room = tokio::select! {
             biased;
-            room = self.room(batch.len()) => room,
             () = &mut over => return batch.iter().map(|_| Err(queue_full(limit))).collect(),
+            room = self.room(batch.len()) => room,
         };
         let mut outcomes = tokio::select! {
             biased;
@@ -352,3 +353,6 @@ pub(crate) fn unanswered() -> PublishError {
         reason: "the broker gave no outcome for the event".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

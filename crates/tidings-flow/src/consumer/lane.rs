@@ -399,3 +399,6 @@ impl Hasher for PassThrough {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

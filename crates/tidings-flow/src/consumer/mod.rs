@@ -21,6 +21,8 @@ mod retry;
 mod running;
 mod settling;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod timeout;
 mod work;
 
