@@ -4,12 +4,19 @@ use crate::output::Format;
 use crate::when::{Length, When};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
-use tidings::broker::GroupName;
 use tidings::Pattern;
+use tidings::broker::GroupName;
 
 /// Event-driven architecture in one binary: an embedded durable log, consumers in any language, dead letters.
 #[derive(Debug, Parser)]
-#[command(name = "tidings", version, propagate_version = true, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "tidings",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = "Examples:
   tidings demo
   tidings emit order.placed --key order-123 --payload '{\"total\":59.98}'
@@ -90,7 +97,12 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Data {
     /// The data folder
-    #[arg(long = "data", env = "TIDINGS_DATA", default_value = ".tidings", value_name = "DIR")]
+    #[arg(
+        long = "data",
+        env = "TIDINGS_DATA",
+        default_value = ".tidings",
+        value_name = "DIR"
+    )]
     pub(crate) folder: PathBuf,
 }
 
@@ -436,5 +448,8 @@ pub(crate) enum Chapter {
 
 fn parallel(text: &str) -> Result<usize, String> {
     let most = tidings::limits::PARALLEL_MAX;
-    text.parse().ok().filter(|count| (1..=most).contains(count)).ok_or_else(|| format!("{text:?} is not in 1..={most}"))
+    text.parse()
+        .ok()
+        .filter(|count| (1..=most).contains(count))
+        .ok_or_else(|| format!("{text:?} is not in 1..={most}"))
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 use std::process::ExitCode;
+use tidings::Code;
 use tidings::broker::{BrokerError, PublishError};
-use tidings::{Code, codes};
+use tidings::core::codes;
 
 /// A failed command.
 #[derive(Debug)]
@@ -17,7 +18,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with a code of its own.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), causes: Vec::new(), quiet: false }
+        Self {
+            code,
+            message: message.into(),
+            causes: Vec::new(),
+            quiet: false,
+        }
     }
 
     /// Arguments that do not fit together.
@@ -32,7 +38,10 @@ impl Failure {
             std::io::ErrorKind::StorageFull => codes::DISK_FULL,
             _ => codes::FILE,
         };
-        Self { quiet, ..Self::new(code, format!("cannot {action} {path}: {error}")) }
+        Self {
+            quiet,
+            ..Self::new(code, format!("cannot {action} {path}: {error}"))
+        }
     }
 
     /// The exit code.
@@ -60,11 +69,32 @@ impl Failure {
 
 /// The exit code that a code stands for.
 pub(crate) fn exit_code(code: Code) -> u8 {
-    if [codes::GROUP_NAME_INVALID, codes::PATTERN_INVALID, codes::START_INVALID, codes::USAGE, codes::COMMAND_MISSING].contains(&code) {
+    if [
+        codes::GROUP_NAME_INVALID,
+        codes::PATTERN_INVALID,
+        codes::START_INVALID,
+        codes::USAGE,
+        codes::COMMAND_MISSING,
+    ]
+    .contains(&code)
+    {
         2
-    } else if [codes::FOLDER_MISSING, codes::EVENT_UNKNOWN, codes::GROUP_UNKNOWN].contains(&code) {
+    } else if [
+        codes::FOLDER_MISSING,
+        codes::EVENT_UNKNOWN,
+        codes::GROUP_UNKNOWN,
+    ]
+    .contains(&code)
+    {
         3
-    } else if [codes::FOLDER_OWNED, codes::GROUP_LEASED, codes::FOLDER_NOT_PRIVATE, codes::FORMAT_NEWER].contains(&code) {
+    } else if [
+        codes::FOLDER_OWNED,
+        codes::GROUP_LEASED,
+        codes::FOLDER_NOT_PRIVATE,
+        codes::FORMAT_NEWER,
+    ]
+    .contains(&code)
+    {
         5
     } else if code == codes::INTERRUPTED {
         130
@@ -75,8 +105,11 @@ pub(crate) fn exit_code(code: Code) -> u8 {
 
 impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
-        let causes = tidings::error::chain(&error).split_off(1);
-        Self { causes, ..Self::new(error.code(), error.to_string()) }
+        let causes = tidings::core::error::chain(&error).split_off(1);
+        Self {
+            causes,
+            ..Self::new(error.code(), error.to_string())
+        }
     }
 }
 
@@ -88,7 +121,10 @@ impl From<PublishError> for Failure {
 
 impl From<tidings::Error> for Failure {
     fn from(error: tidings::Error) -> Self {
-        let causes = tidings::error::chain(&error).split_off(1);
-        Self { causes, ..Self::new(error.code(), error.to_string()) }
+        let causes = tidings::core::error::chain(&error).split_off(1);
+        Self {
+            causes,
+            ..Self::new(error.code(), error.to_string())
+        }
     }
 }

@@ -59,7 +59,9 @@ impl Lines {
     pub(crate) fn next(&mut self, sink: &mut dyn Write) -> io::Result<Option<Line>> {
         let mut line = Vec::new();
         // One byte more than the limit tells whether the line is over it.
-        let read = (&mut self.reader).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)?;
+        let read = (&mut self.reader)
+            .take(LINE_BYTES_MAX as u64 + 1)
+            .read_until(b'\n', &mut line)?;
         if read == 0 {
             return Ok(None);
         }
@@ -120,14 +122,18 @@ mod tests {
     fn lines_end_in_any_usual_way() {
         let (read, _) = lines(b"\xef\xbb\xbfone\r\n\ntwo\nthree".to_vec());
 
-        assert_eq!(read, vec![whole("one"), whole(""), whole("two"), whole("three")]);
+        assert_eq!(
+            read,
+            vec![whole("one"), whole(""), whole("two"), whole("three")]
+        );
     }
 
     #[test]
     fn gzip_is_known_by_its_first_bytes_also_in_several_members() {
         let mut bytes = Vec::new();
         for text in ["one\n", "two\n"] {
-            let mut encoder = flate2::write::GzEncoder::new(&mut bytes, flate2::Compression::fast());
+            let mut encoder =
+                flate2::write::GzEncoder::new(&mut bytes, flate2::Compression::fast());
             encoder.write_all(text.as_bytes()).unwrap();
             encoder.finish().unwrap();
         }
@@ -144,7 +150,16 @@ mod tests {
 
         let (read, sink) = lines(bytes);
 
-        assert_eq!(read, vec![whole("before"), Line::TooLong { bytes: long.len() as u64 }, whole("after")]);
+        assert_eq!(
+            read,
+            vec![
+                whole("before"),
+                Line::TooLong {
+                    bytes: long.len() as u64
+                },
+                whole("after")
+            ]
+        );
         assert_eq!(sink.len(), long.len() + 1);
     }
 
@@ -153,6 +168,9 @@ mod tests {
         let mut bytes = vec![b'x'; LINE_BYTES_MAX];
         bytes.push(b'\n');
 
-        assert_eq!(lines(bytes).0, vec![Line::Whole(vec![b'x'; LINE_BYTES_MAX])]);
+        assert_eq!(
+            lines(bytes).0,
+            vec![Line::Whole(vec![b'x'; LINE_BYTES_MAX])]
+        );
     }
 }

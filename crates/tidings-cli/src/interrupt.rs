@@ -23,7 +23,10 @@ impl Interrupt {
 
 /// Ends when the process is asked to stop; from then on a second Ctrl-C ends it at once.
 pub(crate) async fn interrupted() -> Interrupt {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return std::future::pending().await;
     };
     let reason = tokio::select! {

@@ -19,9 +19,14 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging(&arguments);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::file("start the runtime of", "tidings", &error).report(false),
+        Err(error) => {
+            return Failure::file("start the runtime of", "tidings", &error).report(false);
+        }
     };
     let verbose = arguments.global.verbose > 0;
     let result = runtime.block_on(commands::run(arguments));
@@ -41,5 +46,11 @@ fn start_logging(arguments: &Arguments) {
         (false, 1) => tracing::Level::INFO,
         (false, _) => tracing::Level::DEBUG,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).without_time().compact().init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .compact()
+        .init();
 }

@@ -37,12 +37,16 @@ pub(crate) struct Output {
 impl Output {
     /// Opens standard output.
     pub(crate) fn new() -> Self {
-        Self { stdout: BufWriter::with_capacity(65_536, std::io::stdout()) }
+        Self {
+            stdout: BufWriter::with_capacity(65_536, std::io::stdout()),
+        }
     }
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.stdout.write_all(bytes).map_err(|error| Failure::file("write to", "standard output", &error))
+        self.stdout
+            .write_all(bytes)
+            .map_err(|error| Failure::file("write to", "standard output", &error))
     }
 
     /// Writes a line.
@@ -53,7 +57,9 @@ impl Output {
 
     /// Hands everything on to whoever reads.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.stdout.flush().map_err(|error| Failure::file("write to", "standard output", &error))
+        self.stdout
+            .flush()
+            .map_err(|error| Failure::file("write to", "standard output", &error))
     }
 }
 
@@ -82,7 +88,11 @@ pub(crate) fn json(value: &impl Serialize) -> String {
 }
 
 /// Prints one object; `table` makes its text for people.
-pub(crate) fn object(format: Format, object: &str, table: impl FnOnce() -> String) -> Result<(), Failure> {
+pub(crate) fn object(
+    format: Format,
+    object: &str,
+    table: impl FnOnce() -> String,
+) -> Result<(), Failure> {
     let mut output = Output::new();
     match format {
         Format::Table | Format::Wide => output.line(table().trim_end_matches('\n'))?,
@@ -112,27 +122,44 @@ impl List {
     /// A list whose table rows are aligned.
     pub(crate) fn aligned(format: Format, headers: &[&str], with_headers: bool) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING);
+        table.load_style(comfy_table::presets::NOTHING);
         if with_headers {
             table.set_header(headers);
         }
-        Self { output: Output::new(), format, table: Table::Aligned(table), count: 0 }
+        Self {
+            output: Output::new(),
+            format,
+            table: Table::Aligned(table),
+            count: 0,
+        }
     }
 
     /// A list of any length.
     pub(crate) fn streamed(format: Format) -> Self {
-        Self { output: Output::new(), format, table: Table::Streamed, count: 0 }
+        Self {
+            output: Output::new(),
+            format,
+            table: Table::Streamed,
+            count: 0,
+        }
     }
 
     /// Adds a row: its object for programs, its cells for people.
-    pub(crate) fn row(&mut self, object: impl FnOnce() -> String, cells: impl FnOnce() -> Vec<String>) -> Result<(), Failure> {
+    pub(crate) fn row(
+        &mut self,
+        object: impl FnOnce() -> String,
+        cells: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Failure> {
         match (self.format, &mut self.table) {
             (Format::Table | Format::Wide, Table::Aligned(table)) => {
                 table.add_row(cells());
             }
-            (Format::Table | Format::Wide, Table::Streamed) => self.output.line(cells().join("  ").trim_end())?,
+            (Format::Table | Format::Wide, Table::Streamed) => {
+                self.output.line(cells().join("  ").trim_end())?
+            }
             (Format::Json, _) => {
-                self.output.bytes(if self.count == 0 { b"[" } else { b",\n " })?;
+                self.output
+                    .bytes(if self.count == 0 { b"[" } else { b",\n " })?;
                 self.output.bytes(object().as_bytes())?;
             }
             (Format::Jsonl, _) => self.output.line(&object())?,
@@ -150,10 +177,16 @@ impl List {
     /// Ends the list and tells how many rows it had.
     pub(crate) fn finish(mut self) -> Result<u64, Failure> {
         match (self.format, &self.table) {
-            (Format::Json, _) => self.output.bytes(if self.count == 0 { b"[]\n" } else { b"]\n" })?,
+            (Format::Json, _) => {
+                self.output
+                    .bytes(if self.count == 0 { b"[]\n" } else { b"]\n" })?
+            }
             (Format::Yaml, _) if self.count == 0 => self.output.bytes(b"[]\n")?,
             (Format::Table | Format::Wide, Table::Aligned(table)) if self.count > 0 => {
-                let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+                let lines: Vec<String> = table
+                    .lines()
+                    .map(|line| line.trim_end().to_owned())
+                    .collect();
                 self.output.line(&lines.join("\n"))?;
             }
             _ => {}
@@ -179,17 +212,26 @@ fn yaml(object: &str, first: &str, other: &str) -> String {
 /// An object for people: one member a line, texts without their quotes.
 pub(crate) fn attributes(object: &str) -> String {
     let members = members(object);
-    let width = members.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let width = members
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0);
     let lines = members.iter().map(|(name, value)| {
         let text: Result<String, _> = serde_json::from_str(value.get());
-        format!("{name:<width$}  {}\n", text.as_deref().unwrap_or(value.get()))
+        format!(
+            "{name:<width$}  {}\n",
+            text.as_deref().unwrap_or(value.get())
+        )
     });
     lines.collect()
 }
 
 /// The members of an object of ours, in order, values as their text.
 fn members(object: &str) -> Vec<(String, Box<RawValue>)> {
-    serde_json::from_str::<Members>(object).map(|members| members.0).unwrap_or_default()
+    serde_json::from_str::<Members>(object)
+        .map(|members| members.0)
+        .unwrap_or_default()
 }
 
 struct Members(Vec<(String, Box<RawValue>)>);
@@ -226,6 +268,9 @@ mod tests {
     fn yaml_keeps_the_order_and_the_text_of_values() {
         let object = r#"{"b":1.50,"a":{"x":[1,2]}}"#;
 
-        assert_eq!(yaml(object, "- ", "  "), "- \"b\": 1.50\n  \"a\": {\"x\":[1,2]}\n");
+        assert_eq!(
+            yaml(object, "- ", "  "),
+            "- \"b\": 1.50\n  \"a\": {\"x\":[1,2]}\n"
+        );
     }
 }

@@ -5,8 +5,9 @@ use crate::failure::Failure;
 use crate::output::{is_terminal, talk};
 use crate::when::display;
 use std::ops::ControlFlow;
+use tidings::Pattern;
 use tidings::broker::{BrokerError, Position, ReadRequest, Reader, Recorded};
-use tidings::{Pattern, cloudevents, envelope_json};
+use tidings::core::{cloudevents, envelope_json};
 
 /// Events that one read asks for.
 const PAGE_EVENTS: usize = 1_000;
@@ -25,11 +26,16 @@ pub(crate) fn object(recorded: &Recorded, as_cloudevent: bool) -> String {
 /// The cells of an event for people.
 pub(crate) fn cells(recorded: &Recorded, global: &Global) -> Vec<String> {
     let envelope = &recorded.envelope;
-    let time = envelope.timestamp().map_or(recorded.append_time, |given| given.instant());
+    let time = envelope
+        .timestamp()
+        .map_or(recorded.append_time, |given| given.instant());
     let mut cells = vec![
         format!("{:>6}", recorded.position.to_string()),
         display(time, is_terminal() && !global.utc),
-        format!("{:<28}", format!("{} v{}", envelope.event_type().name(), envelope.version())),
+        format!(
+            "{:<28}",
+            format!("{} v{}", envelope.event_type().name(), envelope.version())
+        ),
         format!("{:<18}", envelope.aggregate_id().unwrap_or("-")),
         format!("{:<16}", envelope.source().unwrap_or("-")),
     ];
@@ -46,7 +52,11 @@ pub(crate) fn cells(recorded: &Recorded, global: &Global) -> Vec<String> {
 fn preview(payload: &[u8]) -> String {
     const CHARACTERS: usize = 80;
     let text = String::from_utf8_lossy(payload);
-    let mut shown: String = text.chars().take(CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut shown: String = text
+        .chars()
+        .take(CHARACTERS)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if text.chars().nth(CHARACTERS).is_some() {
         shown.push('…');
     }
@@ -80,7 +90,12 @@ impl<'a> Selection<'a> {
             }
             patterns.push(internal_facts());
         }
-        Ok(Self { filter, patterns, from, until })
+        Ok(Self {
+            filter,
+            patterns,
+            from,
+            until,
+        })
     }
 
     /// The patterns to read by.
@@ -93,8 +108,9 @@ impl<'a> Selection<'a> {
         let key = self.filter.key.as_deref();
         let source = self.filter.source.as_deref();
         let correlation_id = self.filter.correlation_id.as_deref();
-        key.is_none_or(|key| envelope.aggregate_id() == Some(key) || envelope.key().as_deref() == Some(key))
-            && source.is_none_or(|source| envelope.source() == Some(source))
+        key.is_none_or(|key| {
+            envelope.aggregate_id() == Some(key) || envelope.key().as_deref() == Some(key)
+        }) && source.is_none_or(|source| envelope.source() == Some(source))
             && correlation_id.is_none_or(|id| envelope.correlation_id() == id)
     }
 
@@ -106,7 +122,11 @@ impl<'a> Selection<'a> {
     ) -> Result<(), Failure> {
         let mut from = self.from;
         loop {
-            let request = ReadRequest { from, patterns: &self.patterns, events_max: PAGE_EVENTS };
+            let request = ReadRequest {
+                from,
+                patterns: &self.patterns,
+                events_max: PAGE_EVENTS,
+            };
             let page = match reader.read(request).await {
                 Ok(page) => page,
                 Err(error) => {

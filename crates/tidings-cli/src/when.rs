@@ -32,7 +32,8 @@ impl FromStr for When {
             "yesterday" => StartAt::Time(yesterday()?),
             _ => match text.strip_prefix('@') {
                 Some(digits) => {
-                    let wrong = |_| format!("{text:?} is no position; write @ and a number, like @1234");
+                    let wrong =
+                        |_| format!("{text:?} is no position; write @ and a number, like @1234");
                     StartAt::Position(Position(digits.parse().map_err(wrong)?))
                 }
                 None => StartAt::Time(time(text)?),
@@ -54,7 +55,10 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 /// Midnight of the day before today, local time.
 fn yesterday() -> Result<Timestamp, String> {
-    let start = jiff::Zoned::now().yesterday().and_then(|day| day.start_of_day()).map_err(|error| error.to_string())?;
+    let start = jiff::ZonedDateTime::now()
+        .yesterday()
+        .and_then(|day| day.start_of_day())
+        .map_err(|error| error.to_string())?;
     Ok(Timestamp::from_micros(start.timestamp().as_microsecond()))
 }
 
@@ -69,7 +73,10 @@ pub(crate) fn display(time: Timestamp, local: bool) -> String {
         return time.to_string();
     }
     match jiff::Timestamp::from_microsecond(time.as_micros()) {
-        Ok(instant) => instant.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        Ok(instant) => instant
+            .to_zoned_datetime(jiff::tz::TimeZone::system())
+            .strftime("%Y-%m-%d %H:%M:%S%.3f")
+            .to_string(),
         Err(_) => time.to_string(),
     }
 }
@@ -82,8 +89,11 @@ impl FromStr for Length {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no length of time; write it like 250ms, 30s, 15m, 2h30m or 1d");
-        let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+        let wrong =
+            || format!("{text:?} is no length of time; write it like 250ms, 30s, 15m, 2h30m or 1d");
+        let days = text
+            .strip_suffix('d')
+            .and_then(|days| days.parse::<u32>().ok());
         if let Some(days) = days {
             return Ok(Self(Duration::from_secs(u64::from(days) * 86_400)));
         }
@@ -109,7 +119,10 @@ mod tests {
         assert_eq!(start("earliest"), Ok(StartAt::Earliest));
         assert_eq!(start("end"), Ok(StartAt::Latest));
         assert_eq!(start("@12"), Ok(StartAt::Position(Position(12))));
-        assert_eq!(start("1970-01-01T00:00:01Z"), Ok(StartAt::Time(Timestamp::from_micros(1_000_000))));
+        assert_eq!(
+            start("1970-01-01T00:00:01Z"),
+            Ok(StartAt::Time(Timestamp::from_micros(1_000_000)))
+        );
         assert!(matches!(start("2h30m"), Ok(StartAt::Time(_))));
         assert!(matches!(start("yesterday"), Ok(StartAt::Time(_))));
         assert!(start("@x").is_err_and(|message| message.contains("@1234")));

@@ -7,7 +7,12 @@ use clap::CommandFactory as _;
 
 pub(crate) fn run(arguments: &Completion) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "tidings", &mut script);
+    clap_complete::generate(
+        arguments.shell,
+        &mut Arguments::command(),
+        "tidings",
+        &mut script,
+    );
     let mut output = Output::new();
     output.bytes(&script)?;
     output.flush()

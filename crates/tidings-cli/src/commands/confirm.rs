@@ -9,14 +9,24 @@ pub(crate) fn confirm(global: &Global, yes: bool, question: &str) -> Result<(), 
     if yes {
         return Ok(());
     }
-    let may_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !global.no_input;
+    let may_ask =
+        std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !global.no_input;
     if !may_ask {
-        return Err(Failure::usage(format!("{question} Say --yes to do it, since nobody can be asked here")));
+        return Err(Failure::usage(format!(
+            "{question} Say --yes to do it, since nobody can be asked here"
+        )));
     }
     eprint!("{question} [y/N] ");
     let failed = |error: std::io::Error| Failure::file("ask at", "the terminal", &error);
     std::io::stderr().flush().map_err(failed)?;
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::usage("nothing was done")) }
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(failed)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::usage("nothing was done"))
+    }
 }

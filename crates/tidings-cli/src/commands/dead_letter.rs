@@ -7,7 +7,7 @@ use crate::output::{self, List, hint, json};
 use crate::rows::behind_damage;
 use serde::Serialize;
 use tidings::broker::GroupName;
-use tidings::codes;
+use tidings::core::codes;
 use tidings::dead_letter::{self, DeadLetter, DeadLetters};
 
 /// A dead letter as lists show it.
@@ -55,15 +55,30 @@ pub(super) async fn ls(global: &Global, arguments: DlqLs) -> Result<(), Failure>
         list.row(|| json(&row), || cells(&row))?;
     }
     if list.finish()? > 0 {
-        hint(global.quiet, "tidings dlq show EVENT shows the attempts and the raw event");
+        hint(
+            global.quiet,
+            "tidings dlq show EVENT shows the attempts and the raw event",
+        );
     }
     Ok(())
 }
 
 fn cells(row: &Row<'_>) -> Vec<String> {
-    let reason: String = row.reason.chars().take(100).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let reason: String = row
+        .reason
+        .chars()
+        .take(100)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let key = row.aggregate_id.unwrap_or("-");
-    vec![row.event_id.to_owned(), row.event_type.to_owned(), key.to_owned(), row.consumer.to_owned(), row.attempts.to_string(), reason]
+    vec![
+        row.event_id.to_owned(),
+        row.event_type.to_owned(),
+        key.to_owned(),
+        row.consumer.to_owned(),
+        row.attempts.to_string(),
+        reason,
+    ]
 }
 
 pub(super) async fn show(global: &Global, arguments: DlqShow) -> Result<(), Failure> {
@@ -71,13 +86,19 @@ pub(super) async fn show(global: &Global, arguments: DlqShow) -> Result<(), Fail
     let mut letters = dead_letter::list(&reader);
     let mut found = None;
     while let Some(dead) = next(&mut letters).await? {
-        if dead.record.event_id == arguments.event_id && is_wanted(&dead, arguments.consumer.as_ref()) {
+        if dead.record.event_id == arguments.event_id
+            && is_wanted(&dead, arguments.consumer.as_ref())
+        {
             found = Some(dead);
             break;
         }
     }
     let Some(found) = found else {
-        let message = format!("no dead letter of event {:?} in {}", arguments.event_id, arguments.data.folder.display());
+        let message = format!(
+            "no dead letter of event {:?} in {}",
+            arguments.event_id,
+            arguments.data.folder.display()
+        );
         return Err(Failure::new(codes::EVENT_UNKNOWN, message));
     };
     let object = json(&found.record);

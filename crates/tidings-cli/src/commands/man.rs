@@ -9,7 +9,9 @@ pub(crate) fn run(arguments: &Man) -> Result<(), Failure> {
     let command = Arguments::command();
     match &arguments.folder {
         Some(folder) => {
-            let failed = |error: std::io::Error| Failure::file("write the man pages to", folder.display(), &error);
+            let failed = |error: std::io::Error| {
+                Failure::file("write the man pages to", folder.display(), &error)
+            };
             std::fs::create_dir_all(folder).map_err(failed)?;
             clap_mangen::generate_to(command, folder).map_err(failed)
         }

@@ -30,7 +30,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Event(EventCommand::Export(export)) => done(event::export::run(export).await),
         Command::Consumer(ConsumerCommand::Ls(ls)) => done(consumer::ls::run(global, ls).await),
         Command::Consumer(ConsumerCommand::Lag(lag)) => consumer::lag::run(global, lag).await,
-        Command::Consumer(ConsumerCommand::Reset(reset)) => done(consumer::reset::run(global, reset).await),
+        Command::Consumer(ConsumerCommand::Reset(reset)) => {
+            done(consumer::reset::run(global, reset).await)
+        }
         Command::Consumer(ConsumerCommand::Rm(rm)) => done(consumer::rm::run(global, rm).await),
         Command::Consumer(ConsumerCommand::Run(run)) => consumer::run::run(global, run).await,
         Command::Dlq(DlqCommand::Ls(ls)) => done(dead_letter::ls(global, ls).await),

@@ -5,7 +5,7 @@ use crate::failure::{Failure, exit_code};
 use crate::output::Output;
 use clap::CommandFactory as _;
 use std::fmt::Write as _;
-use tidings::codes;
+use tidings::core::codes;
 
 pub(crate) fn run(arguments: &Reference) -> Result<(), Failure> {
     let text = match arguments.chapter {
@@ -32,7 +32,10 @@ fn chapter(command: &mut clap::Command, text: &mut String) {
     let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
     // Writing to a text cannot fail.
     let _written = write!(text, "\n## {name}\n\n```text\n{}\n```\n", lines.join("\n"));
-    for inner in command.get_subcommands_mut().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help") {
+    for inner in command
+        .get_subcommands_mut()
+        .filter(|inner| !inner.is_hide_set() && inner.get_name() != "help")
+    {
         chapter(inner, text);
     }
 }
@@ -42,7 +45,12 @@ fn errors() -> String {
     text.push_str("| code | meaning | exit code |\n|---|---|---|\n");
     for code in codes::ALL {
         // Writing to a text cannot fail.
-        let _written = writeln!(text, "| [{code}](../errors/{code}.md) | {} | {} |", code.title(), exit_code(*code));
+        let _written = writeln!(
+            text,
+            "| [{code}](../errors/{code}.md) | {} | {} |",
+            code.title(),
+            exit_code(*code)
+        );
     }
     text
 }
@@ -55,8 +63,16 @@ fn limits() -> String {
         if let Some(comment) = line.strip_prefix("/// ") {
             meaning.push_str(comment);
             meaning.push(' ');
-        } else if let Some((name, value)) = line.strip_prefix("pub const ").and_then(|rest| rest.split_once(": ")) {
-            let value = value.split_once("= ").map_or(value, |(_, value)| value).trim_end_matches(';');
+        } else if line.contains("include_str!") {
+            meaning.clear();
+        } else if let Some((name, value)) = line
+            .strip_prefix("pub const ")
+            .and_then(|rest| rest.split_once(": "))
+        {
+            let value = value
+                .split_once("= ")
+                .map_or(value, |(_, value)| value)
+                .trim_end_matches(';');
             // Writing to a text cannot fail.
             let _written = writeln!(text, "| `{name}` | {value} | {}|", meaning);
             meaning.clear();

@@ -15,7 +15,11 @@ const PAGE_EVENTS: usize = 256;
 pub(crate) async fn run(global: &Global, arguments: Tail) -> Result<ExitCode, Failure> {
     let reader = folder::read(&arguments.data.folder)?;
     // A stream has no last row to close a list with, so that JSON is one object a line.
-    let format = if global.format() == Format::Json { Format::Jsonl } else { global.format() };
+    let format = if global.format() == Format::Json {
+        Format::Jsonl
+    } else {
+        global.format()
+    };
     let mut list = List::streamed(format);
     tokio::select! {
         result = follow(global, &arguments, &reader, &mut list) => result.map(|()| ExitCode::SUCCESS),
@@ -23,19 +27,36 @@ pub(crate) async fn run(global: &Global, arguments: Tail) -> Result<ExitCode, Fa
     }
 }
 
-async fn follow(global: &Global, arguments: &Tail, reader: &dyn Reader, list: &mut List) -> Result<(), Failure> {
-    let filter = Filter { types: arguments.patterns.clone(), internal: arguments.internal, ..Filter::default() };
+async fn follow(
+    global: &Global,
+    arguments: &Tail,
+    reader: &dyn Reader,
+    list: &mut List,
+) -> Result<(), Failure> {
+    let filter = Filter {
+        types: arguments.patterns.clone(),
+        internal: arguments.internal,
+        ..Filter::default()
+    };
     let patterns = rows::Selection::new(&filter, reader).await?.into_patterns();
     let mut from = match arguments.since {
         Some(since) => since.position(reader).await?,
         None if arguments.from_start || arguments.until_end => reader.earliest().await?,
         None => reader.end().await?,
     };
-    let end = if arguments.until_end { Some(reader.end().await?) } else { None };
+    let end = if arguments.until_end {
+        Some(reader.end().await?)
+    } else {
+        None
+    };
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     let mut told_live = false;
     while left > 0 && end.is_none_or(|end| from < end) {
-        let request = ReadRequest { from, patterns: &patterns, events_max: PAGE_EVENTS };
+        let request = ReadRequest {
+            from,
+            patterns: &patterns,
+            events_max: PAGE_EVENTS,
+        };
         let page = match reader.read(request).await {
             Ok(page) => page,
             Err(error) => {
@@ -47,7 +68,10 @@ async fn follow(global: &Global, arguments: &Tail, reader: &dyn Reader, list: &m
             if left == 0 || end.is_some_and(|end| recorded.position >= end) {
                 break;
             }
-            list.row(|| rows::object(&recorded, arguments.cloudevents), || rows::cells(&recorded, global))?;
+            list.row(
+                || rows::object(&recorded, arguments.cloudevents),
+                || rows::cells(&recorded, global),
+            )?;
             left -= 1;
         }
         list.flush()?;

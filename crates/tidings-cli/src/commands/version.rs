@@ -12,6 +12,14 @@ struct Version {
 }
 
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
-    let version = Version { version: env!("CARGO_PKG_VERSION"), log_format: tidings::embedded::FORMAT_VERSION };
-    object(global.format(), &json(&version), || format!("tidings {} (log format {})", version.version, version.log_format))
+    let version = Version {
+        version: env!("CARGO_PKG_VERSION"),
+        log_format: tidings::log::FORMAT_VERSION,
+    };
+    object(global.format(), &json(&version), || {
+        format!(
+            "tidings {} (log format {})",
+            version.version, version.log_format
+        )
+    })
 }

@@ -13,7 +13,12 @@ pub(super) struct Item {
 
 /// A customer placed an order.
 #[derive(Debug, Clone, PartialEq, Event, Serialize, Deserialize)]
-#[event(type = "order.placed", version = 1, key = "order_id", source = "order-service")]
+#[event(
+    type = "order.placed",
+    version = 1,
+    key = "order_id",
+    source = "order-service"
+)]
 pub(super) struct OrderPlaced {
     pub(super) order_id: String,
     pub(super) user_id: String,
@@ -23,7 +28,12 @@ pub(super) struct OrderPlaced {
 
 /// The customer's card was charged.
 #[derive(Debug, Clone, PartialEq, Event, Serialize, Deserialize)]
-#[event(type = "payment.succeeded", version = 1, key = "order_id", source = "payment-service")]
+#[event(
+    type = "payment.succeeded",
+    version = 1,
+    key = "order_id",
+    source = "payment-service"
+)]
 pub(super) struct PaymentSucceeded {
     pub(super) order_id: String,
     pub(super) amount: f64,
@@ -31,7 +41,12 @@ pub(super) struct PaymentSucceeded {
 
 /// The customer's card was declined.
 #[derive(Debug, Clone, PartialEq, Event, Serialize, Deserialize)]
-#[event(type = "payment.failed", version = 1, key = "order_id", source = "payment-service")]
+#[event(
+    type = "payment.failed",
+    version = 1,
+    key = "order_id",
+    source = "payment-service"
+)]
 pub(super) struct PaymentFailed {
     pub(super) order_id: String,
     pub(super) reason: String,
@@ -39,7 +54,12 @@ pub(super) struct PaymentFailed {
 
 /// The goods of an order were set aside.
 #[derive(Debug, Clone, PartialEq, Event, Serialize, Deserialize)]
-#[event(type = "stock.reserved", version = 1, key = "order_id", source = "inventory-service")]
+#[event(
+    type = "stock.reserved",
+    version = 1,
+    key = "order_id",
+    source = "inventory-service"
+)]
 pub(super) struct StockReserved {
     pub(super) order_id: String,
     pub(super) pieces: u32,
@@ -47,7 +67,12 @@ pub(super) struct StockReserved {
 
 /// A parcel is on its way.
 #[derive(Debug, Clone, PartialEq, Event, Serialize, Deserialize)]
-#[event(type = "shipment.created", version = 1, key = "order_id", source = "shipping-service")]
+#[event(
+    type = "shipment.created",
+    version = 1,
+    key = "order_id",
+    source = "shipping-service"
+)]
 pub(super) struct ShipmentCreated {
     pub(super) order_id: String,
     pub(super) parcel: String,
@@ -58,12 +83,20 @@ pub(super) struct ShipmentCreated {
 /// Order 2 is poisonous: nobody can pay its negative total.
 pub(super) fn order(number: u64) -> OrderPlaced {
     let cents = 1_000 + (number * 137) % 9_000;
-    let price = if number == POISONOUS_ORDER { -59.98 } else { cents as f64 / 100.0 };
+    let price = if number == POISONOUS_ORDER {
+        -59.98
+    } else {
+        cents as f64 / 100.0
+    };
     let qty = u32::try_from(1 + number % 3).unwrap_or(1);
     OrderPlaced {
         order_id: format!("order-{number}"),
         user_id: format!("user-{}", 400 + number % 97),
-        items: vec![Item { sku: format!("PROD-{:03}", 1 + number % SKUS), qty, price }],
+        items: vec![Item {
+            sku: format!("PROD-{:03}", 1 + number % SKUS),
+            qty,
+            price,
+        }],
         total: price * f64::from(qty),
     }
 }

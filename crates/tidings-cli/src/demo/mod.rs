@@ -31,7 +31,11 @@ pub(crate) async fn run(global: &Global, arguments: Demo) -> Result<ExitCode, Fa
         None => temporary_folder()?,
     };
     let screen = Screen::new(global.format().is_table() && !global.quiet);
-    screen.say(&format!("Five services, {} orders, one folder: {}\n", arguments.orders, folder.display()));
+    screen.say(&format!(
+        "Five services, {} orders, one folder: {}\n",
+        arguments.orders,
+        folder.display()
+    ));
     let tidings = folder::own(&folder).await?;
     let services = Services::default();
     let flow = flow(&tidings, &services, &screen, arguments.orders);
@@ -52,10 +56,18 @@ pub(crate) async fn run(global: &Global, arguments: Demo) -> Result<ExitCode, Fa
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Places the orders that are not placed yet and lets everybody finish; answers how long it took.
-async fn flow(tidings: &Tidings, services: &Services, screen: &Screen, orders: u64) -> Result<Duration, Failure> {
+async fn flow(
+    tidings: &Tidings,
+    services: &Services,
+    screen: &Screen,
+    orders: u64,
+) -> Result<Duration, Failure> {
     let placed = recall(tidings.reader()?, services).await?;
     if !placed.is_empty() {
-        screen.say(&format!("  {} orders were placed before; going on\n", placed.len()));
+        screen.say(&format!(
+            "  {} orders were placed before; going on\n",
+            placed.len()
+        ));
     }
     #[expect(clippy::disallowed_methods, reason = "the demo measures its own run")]
     let started = Instant::now();
@@ -82,15 +94,23 @@ async fn recall(reader: &dyn Reader, services: &Services) -> Result<HashSet<Stri
         }
         Ok(ControlFlow::Continue(()))
     };
-    Selection::new(&filter, reader).await?.each(reader, take).await?;
+    Selection::new(&filter, reader)
+        .await?
+        .each(reader, take)
+        .await?;
     Ok(placed)
 }
 
 /// A new folder for this run.
 fn temporary_folder() -> Result<PathBuf, Failure> {
     let base = std::env::temp_dir();
-    let name = format!("tidings-demo-{}-{}", std::process::id(), crate::when::now().as_micros() / 1_000);
+    let name = format!(
+        "tidings-demo-{}-{}",
+        std::process::id(),
+        crate::when::now().as_micros() / 1_000
+    );
     let folder = base.join(name);
-    std::fs::create_dir_all(&folder).map_err(|error| Failure::file("make", Path::new(&folder).display(), &error))?;
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| Failure::file("make", Path::new(&folder).display(), &error))?;
     Ok(folder)
 }

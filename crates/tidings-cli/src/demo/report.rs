@@ -39,18 +39,28 @@ pub(super) struct Report {
 
 impl Report {
     /// Reads the folder.
-    pub(super) async fn of(reader: &dyn Reader, folder: &Path, elapsed: Duration, screen: &Screen) -> Result<Self, Failure> {
+    pub(super) async fn of(
+        reader: &dyn Reader,
+        folder: &Path,
+        elapsed: Duration,
+        screen: &Screen,
+    ) -> Result<Self, Failure> {
         let mut events: BTreeMap<String, u64> = BTreeMap::new();
         let mut drawn = Vec::new();
         let take = |recorded: Recorded| {
-            *events.entry(recorded.envelope.event_type().name().to_owned()).or_default() += 1;
+            *events
+                .entry(recorded.envelope.event_type().name().to_owned())
+                .or_default() += 1;
             if recorded.envelope.aggregate_id() == Some(ORDER_DRAWN) {
                 drawn.push(recorded.envelope);
             }
             Ok(ControlFlow::Continue(()))
         };
         let filter = Filter::default();
-        Selection::new(&filter, reader).await?.each(reader, take).await?;
+        Selection::new(&filter, reader)
+            .await?
+            .each(reader, take)
+            .await?;
         let mut letters = tidings::dead_letter::list(reader);
         let mut dead = Vec::new();
         while let Some(letter) = next(&mut letters).await? {
@@ -73,7 +83,12 @@ impl Report {
     }
 
     /// Prints it for a person, or as one object.
-    pub(super) fn print(&self, global: &Global, services: &Services, screen: &Screen) -> Result<(), Failure> {
+    pub(super) fn print(
+        &self,
+        global: &Global,
+        services: &Services,
+        screen: &Screen,
+    ) -> Result<(), Failure> {
         screen.say("");
         object(global.format(), &json(self), || self.text(services))
     }
@@ -92,40 +107,91 @@ impl Report {
         }
         writeln!(text, "\nWhat the services know")?;
         let charged: f64 = services.payments.lock().charged.values().sum();
-        writeln!(text, "  payment charged {charged:.2}; inventory set {} pieces aside; notification wrote {} mails",
-            services.inventory.lock().pieces_taken(), services.mails.lock().written.len())?;
+        writeln!(
+            text,
+            "  payment charged {charged:.2}; inventory set {} pieces aside; notification wrote {} mails",
+            services.inventory.lock().pieces_taken(),
+            services.mails.lock().written.len()
+        )?;
         writeln!(text, "\nThe way of {ORDER_DRAWN}, by cause")?;
-        for root in self.drawn.iter().filter(|envelope| envelope.causation_id().is_none()) {
+        for root in self
+            .drawn
+            .iter()
+            .filter(|envelope| envelope.causation_id().is_none())
+        {
             self.branch(text, root, "  ", "  ")?;
         }
         writeln!(text, "\nDead letters")?;
         for dead in &self.dead {
-            writeln!(text, "  {}  {}  given up by {} after {} attempt(s): {}", dead.event_type, dead.aggregate_id.as_deref().unwrap_or("-"), dead.consumer, dead.attempts, dead.reason)?;
+            writeln!(
+                text,
+                "  {}  {}  given up by {} after {} attempt(s): {}",
+                dead.event_type,
+                dead.aggregate_id.as_deref().unwrap_or("-"),
+                dead.consumer,
+                dead.attempts,
+                dead.reason
+            )?;
         }
         if self.dead.is_empty() {
             writeln!(text, "  none")?;
         }
-        writeln!(text, "\n{:.2} s, {:.0} events/s; from appended to handled: p50 {} ms, p99 {} ms; every event was on the disk before it was acknowledged",
-            self.elapsed_seconds, self.events_per_second, figure(self.p50_ms), figure(self.p99_ms))?;
+        writeln!(
+            text,
+            "\n{:.2} s, {:.0} events/s; from appended to handled: p50 {} ms, p99 {} ms; every event was on the disk before it was acknowledged",
+            self.elapsed_seconds,
+            self.events_per_second,
+            figure(self.p50_ms),
+            figure(self.p99_ms)
+        )?;
         self.next_commands(text)
     }
 
     fn next_commands(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "\nThe data lies in {}. Look at it with", self.data)?;
-        for command in ["event ls --key order-5", "dlq ls", "consumer lag", "tail --since earliest --until-end"] {
+        for command in [
+            "event ls --key order-5",
+            "dlq ls",
+            "consumer lag",
+            "tail --since earliest --until-end",
+        ] {
             writeln!(text, "  tidings {command} --data {}", self.data)?;
         }
         Ok(())
     }
 
     /// One event and below it those that its handling emitted.
-    fn branch(&self, text: &mut String, envelope: &Envelope, here: &str, below: &str) -> std::fmt::Result {
-        writeln!(text, "{here}{}  by {}", envelope.event_type(), envelope.source().unwrap_or("-"))?;
-        let effects: Vec<&Envelope> = self.drawn.iter().filter(|other| other.causation_id() == Some(envelope.event_id())).collect();
+    fn branch(
+        &self,
+        text: &mut String,
+        envelope: &Envelope,
+        here: &str,
+        below: &str,
+    ) -> std::fmt::Result {
+        writeln!(
+            text,
+            "{here}{}  by {}",
+            envelope.event_type(),
+            envelope.source().unwrap_or("-")
+        )?;
+        let effects: Vec<&Envelope> = self
+            .drawn
+            .iter()
+            .filter(|other| other.causation_id() == Some(envelope.event_id()))
+            .collect();
         for (index, effect) in effects.iter().enumerate() {
             let last = index + 1 == effects.len();
-            let (branch, bar) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-            self.branch(text, effect, &format!("{below}{branch}"), &format!("{below}{bar}"))?;
+            let (branch, bar) = if last {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
+            self.branch(
+                text,
+                effect,
+                &format!("{below}{branch}"),
+                &format!("{below}{bar}"),
+            )?;
         }
         Ok(())
     }

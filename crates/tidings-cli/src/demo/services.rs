@@ -1,7 +1,8 @@
 //! Four services that react to each other's facts and never call each other, each with state of its own.
 
 use super::events::{
-    BUSY_ORDER, Item, OrderPlaced, PaymentFailed, PaymentSucceeded, SKUS, ShipmentCreated, StockReserved, is_declined,
+    BUSY_ORDER, Item, OrderPlaced, PaymentFailed, PaymentSucceeded, SKUS, ShipmentCreated,
+    StockReserved, is_declined,
 };
 use super::screen::Screen;
 use std::collections::HashMap;
@@ -69,12 +70,18 @@ impl Services {
         match recorded.envelope.event_type().name() {
             "order.placed" => {
                 if let Ok(order) = serde_json::from_slice::<OrderPlaced>(payload) {
-                    self.inventory.lock().lines.insert(order.order_id, order.items);
+                    self.inventory
+                        .lock()
+                        .lines
+                        .insert(order.order_id, order.items);
                 }
             }
             "payment.succeeded" => {
                 if let Ok(payment) = serde_json::from_slice::<PaymentSucceeded>(payload) {
-                    self.payments.lock().charged.insert(payment.order_id, payment.amount);
+                    self.payments
+                        .lock()
+                        .charged
+                        .insert(payment.order_id, payment.amount);
                 }
             }
             "stock.reserved" => {
@@ -84,7 +91,10 @@ impl Services {
             }
             "shipment.created" => {
                 if let Ok(shipment) = serde_json::from_slice::<ShipmentCreated>(payload) {
-                    self.shipments.lock().parcels.insert(shipment.order_id, shipment.parcel);
+                    self.shipments
+                        .lock()
+                        .parcels
+                        .insert(shipment.order_id, shipment.parcel);
                 }
             }
             _ => {}
@@ -92,13 +102,43 @@ impl Services {
     }
 
     /// Starts the consumers. Who listens to what stands here and nowhere in the producers.
-    pub(super) async fn start(&self, tidings: &Tidings, screen: &Screen) -> Result<Vec<ConsumerHandle>, Error> {
+    pub(super) async fn start(
+        &self,
+        tidings: &Tidings,
+        screen: &Screen,
+    ) -> Result<Vec<ConsumerHandle>, Error> {
         let observer = || Arc::new(screen.clone());
-        let payment = tidings.consumer("payment").observer(observer()).state(self.payments.clone()).state(screen.clone()).on(charge);
-        let inventory = tidings.consumer("inventory").observer(observer()).state(self.inventory.clone()).state(screen.clone()).on(remember).on(reserve);
-        let shipping = tidings.consumer("shipping").observer(observer()).state(self.shipments.clone()).state(screen.clone()).on(ship);
-        let notification = tidings.consumer("notification").observer(observer()).state(self.mails.clone()).state(screen.clone()).on(write);
-        Ok(vec![payment.start().await?, inventory.start().await?, shipping.start().await?, notification.start().await?])
+        let payment = tidings
+            .consumer("payment")
+            .observer(observer())
+            .state(self.payments.clone())
+            .state(screen.clone())
+            .on(charge);
+        let inventory = tidings
+            .consumer("inventory")
+            .observer(observer())
+            .state(self.inventory.clone())
+            .state(screen.clone())
+            .on(remember)
+            .on(reserve);
+        let shipping = tidings
+            .consumer("shipping")
+            .observer(observer())
+            .state(self.shipments.clone())
+            .state(screen.clone())
+            .on(ship);
+        let notification = tidings
+            .consumer("notification")
+            .observer(observer())
+            .state(self.mails.clone())
+            .state(screen.clone())
+            .on(write);
+        Ok(vec![
+            payment.start().await?,
+            inventory.start().await?,
+            shipping.start().await?,
+            notification.start().await?,
+        ])
     }
 }
 
@@ -120,7 +160,10 @@ impl Inventory {
 
     /// Pieces taken from the shelves, over all kinds of goods.
     pub(super) fn pieces_taken(&self) -> u32 {
-        debug_assert!(self.taken.len() as u64 <= SKUS, "only known goods are taken");
+        debug_assert!(
+            self.taken.len() as u64 <= SKUS,
+            "only known goods are taken"
+        );
         self.taken.values().sum()
     }
 }
@@ -135,20 +178,45 @@ async fn charge(
 ) -> Result<(), HandlerError> {
     screen.handled(&metadata);
     if order.total <= 0.0 {
-        let message = format!("{} has a total of {:.2}, which nobody can pay", order.order_id, order.total);
+        let message = format!(
+            "{} has a total of {:.2}, which nobody can pay",
+            order.order_id, order.total
+        );
         return Err(HandlerError::permanent_message(message));
     }
     if is_declined(&order.order_id) {
-        screen.tell(&order.order_id, "payment", "declines the card → payment.failed");
-        return emit.event(&PaymentFailed { order_id: order.order_id, reason: "card declined".to_owned() });
+        screen.tell(
+            &order.order_id,
+            "payment",
+            "declines the card → payment.failed",
+        );
+        return emit.event(&PaymentFailed {
+            order_id: order.order_id,
+            reason: "card declined".to_owned(),
+        });
     }
-    payments.lock().charged.insert(order.order_id.clone(), order.total);
-    screen.tell(&order.order_id, "payment", &format!("charges {:.2} → payment.succeeded", order.total));
-    emit.event(&PaymentSucceeded { order_id: order.order_id, amount: order.total })
+    payments
+        .lock()
+        .charged
+        .insert(order.order_id.clone(), order.total);
+    screen.tell(
+        &order.order_id,
+        "payment",
+        &format!("charges {:.2} → payment.succeeded", order.total),
+    );
+    emit.event(&PaymentSucceeded {
+        order_id: order.order_id,
+        amount: order.total,
+    })
 }
 
 /// Inventory remembers what an order holds.
-async fn remember(order: OrderPlaced, State(inventory): State<Shared<Inventory>>, State(screen): State<Screen>, metadata: Metadata) {
+async fn remember(
+    order: OrderPlaced,
+    State(inventory): State<Shared<Inventory>>,
+    State(screen): State<Screen>,
+    metadata: Metadata,
+) {
     screen.handled(&metadata);
     inventory.lock().lines.insert(order.order_id, order.items);
 }
@@ -166,10 +234,20 @@ async fn reserve(
         return Err(HandlerError::transient_message("the warehouse is busy"));
     }
     let Some(pieces) = inventory.lock().set_aside(&payment.order_id) else {
-        return Err(HandlerError::transient_message(format!("{} is not known yet", payment.order_id)));
+        return Err(HandlerError::transient_message(format!(
+            "{} is not known yet",
+            payment.order_id
+        )));
     };
-    screen.tell(&payment.order_id, "inventory", &format!("sets {pieces} pieces aside → stock.reserved"));
-    emit.event(&StockReserved { order_id: payment.order_id, pieces })
+    screen.tell(
+        &payment.order_id,
+        "inventory",
+        &format!("sets {pieces} pieces aside → stock.reserved"),
+    );
+    emit.event(&StockReserved {
+        order_id: payment.order_id,
+        pieces,
+    })
 }
 
 /// Shipping reacts to reserved stock: a parcel is made.
@@ -182,14 +260,33 @@ async fn ship(
 ) -> Result<(), HandlerError> {
     screen.handled(&metadata);
     let parcel = format!("parcel-{}", stock.order_id.trim_start_matches("order-"));
-    shipments.lock().parcels.insert(stock.order_id.clone(), parcel.clone());
-    screen.tell(&stock.order_id, "shipping", "makes a parcel → shipment.created");
-    emit.event(&ShipmentCreated { order_id: stock.order_id, parcel })
+    shipments
+        .lock()
+        .parcels
+        .insert(stock.order_id.clone(), parcel.clone());
+    screen.tell(
+        &stock.order_id,
+        "shipping",
+        "makes a parcel → shipment.created",
+    );
+    emit.event(&ShipmentCreated {
+        order_id: stock.order_id,
+        parcel,
+    })
 }
 
 /// Notification reacts to an order on its own: a mail is written, nobody waits for it.
-async fn write(order: OrderPlaced, State(mails): State<Shared<Mails>>, State(screen): State<Screen>, metadata: Metadata) {
+async fn write(
+    order: OrderPlaced,
+    State(mails): State<Shared<Mails>>,
+    State(screen): State<Screen>,
+    metadata: Metadata,
+) {
     screen.handled(&metadata);
-    screen.tell(&order.order_id, "notification", &format!("writes to {}", order.user_id));
+    screen.tell(
+        &order.order_id,
+        "notification",
+        &format!("writes to {}", order.user_id),
+    );
     mails.lock().written.insert(order.order_id, order.user_id);
 }

@@ -28,7 +28,10 @@ pub(crate) struct Answer {
 pub(crate) fn tidings<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Tidings {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
     command.args(arguments).env_remove("TIDINGS_DATA");
-    Tidings { command, input: Vec::new() }
+    Tidings {
+        command,
+        input: Vec::new(),
+    }
 }
 
 impl Tidings {
@@ -52,7 +55,10 @@ impl Tidings {
 
     /// Runs it to its end.
     pub(crate) fn run(mut self) -> Answer {
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the binary starts");
         let mut stdin = child.stdin.take().expect("standard input is piped");
         let input = self.input;
@@ -80,18 +86,26 @@ impl Tidings {
 
     /// Starts it in the background; it is killed when dropped.
     pub(crate) fn start(mut self) -> Running {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the binary starts");
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         let stderr = drain(child.stderr.take().expect("standard error is piped"));
-        Running { child, stdout: Some(stdout), stderr: Some(stderr) }
+        Running {
+            child,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        }
     }
 }
 
 impl Answer {
     /// Standard output as one JSON document.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
     }
 
     /// Standard output as lines.
@@ -116,7 +130,11 @@ impl Running {
     /// The next line of standard output; `None` at its end.
     pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let read = self.stdout.as_mut()?.read_line(&mut line).expect("standard output is text");
+        let read = self
+            .stdout
+            .as_mut()?
+            .read_line(&mut line)
+            .expect("standard output is text");
         (read > 0).then(|| line.trim_end().to_owned())
     }
 
@@ -135,7 +153,10 @@ impl Running {
 
     /// Whether it ended.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("the process is ours").is_some()
+        self.child
+            .try_wait()
+            .expect("the process is ours")
+            .is_some()
     }
 
     /// Closes its standard output without reading on, and waits for its end.
@@ -152,8 +173,16 @@ impl Running {
             stdout.push('\n');
         }
         let status = wait(&mut self.child);
-        let stderr = self.stderr.take().map(|stderr| stderr.join().expect("standard error ends")).unwrap_or_default();
-        Answer { code: status.code(), stdout, stderr }
+        let stderr = self
+            .stderr
+            .take()
+            .map(|stderr| stderr.join().expect("standard error ends"))
+            .unwrap_or_default();
+        Answer {
+            code: status.code(),
+            stdout,
+            stderr,
+        }
     }
 }
 
@@ -200,7 +229,9 @@ pub(crate) struct Place {
 impl Place {
     /// A new place.
     pub(crate) fn new() -> Self {
-        Self { root: tempfile::tempdir().expect("a temporary folder is made") }
+        Self {
+            root: tempfile::tempdir().expect("a temporary folder is made"),
+        }
     }
 
     /// The data folder.
@@ -222,7 +253,10 @@ impl Place {
 
     /// Imports lines into the data folder.
     pub(crate) fn import(&self, lines: &str) -> Answer {
-        tidings(["event", "import", "-"]).data(&self.data()).input(lines).ok()
+        tidings(["event", "import", "-"])
+            .data(&self.data())
+            .input(lines)
+            .ok()
     }
 }
 

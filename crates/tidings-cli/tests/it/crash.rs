@@ -31,13 +31,22 @@ impl Random {
 /// What one life of the writer acknowledged: event id and position, in the order of the receipts.
 fn live(folder: &Path, round: u64, random: &mut Random) -> Vec<(String, u64)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    command.args(["event", "import", "-", "-o", "jsonl", "--data"]).arg(folder);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    command
+        .args(["event", "import", "-", "-o", "jsonl", "--data"])
+        .arg(folder);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let chunk = 1 + random.below(60);
     let feeding = std::thread::spawn(move || {
         for first in (0..200_000).step_by(chunk as usize) {
-            let lines: String = (first..first + chunk).map(|number| line(round, number)).collect();
+            let lines: String = (first..first + chunk)
+                .map(|number| line(round, number))
+                .collect();
             if stdin.write_all(lines.as_bytes()).is_err() {
                 return;
             }
@@ -49,12 +58,21 @@ fn live(folder: &Path, round: u64, random: &mut Random) -> Vec<(String, u64)> {
         for line in stdout.lines().map_while(Result::ok) {
             // A kill may cut the last receipt: it was not seen whole, so that it does not count.
             if let Ok(receipt) = serde_json::from_str::<Value>(&line) {
-                sender.send((receipt["event_id"].as_str().unwrap().to_owned(), receipt["position"].as_u64().unwrap())).unwrap();
+                sender
+                    .send((
+                        receipt["event_id"].as_str().unwrap().to_owned(),
+                        receipt["position"].as_u64().unwrap(),
+                    ))
+                    .unwrap();
             }
         }
     });
     let early = random.below(4) == 0;
-    std::thread::sleep(Duration::from_micros(if early { random.below(20_000) } else { 20_000 + random.below(100_000) }));
+    std::thread::sleep(Duration::from_micros(if early {
+        random.below(20_000)
+    } else {
+        20_000 + random.below(100_000)
+    }));
     child.kill().unwrap();
     child.wait().unwrap();
     feeding.join().unwrap();
@@ -63,13 +81,22 @@ fn live(folder: &Path, round: u64, random: &mut Random) -> Vec<(String, u64)> {
 }
 
 fn line(round: u64, number: u64) -> String {
-    format!("{{\"event_id\":\"r{round}-{number}\",\"event_type\":\"order.placed\",\"aggregate_id\":\"key-{}\",\"payload\":{{\"n\":{number}}}}}\n", number % KEYS)
+    format!(
+        "{{\"event_id\":\"r{round}-{number}\",\"event_type\":\"order.placed\",\"aggregate_id\":\"key-{}\",\"payload\":{{\"n\":{number}}}}}\n",
+        number % KEYS
+    )
 }
 
 #[test]
 fn kills_at_random_moments_lose_and_double_nothing_acknowledged() {
-    let kills = std::env::var("TIDINGS_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(if is_quick() { 10 } else { KILLS });
-    let seed = std::env::var("TIDINGS_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0x7464_6701);
+    let kills = std::env::var("TIDINGS_TEST_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(if is_quick() { 10 } else { KILLS });
+    let seed = std::env::var("TIDINGS_TEST_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0x7464_6701);
     let mut random = Random(seed);
     let mut place = Place::new();
     let mut journal: HashMap<String, u64> = HashMap::new();
@@ -85,8 +112,13 @@ fn kills_at_random_moments_lose_and_double_nothing_acknowledged() {
             place = Place::new();
         }
     }
-    println!("{kills} kills (seed {seed}): {acknowledged} acknowledged, 0 lost, 0 doubled, 0 reordered");
-    assert!(acknowledged > 0, "no event was acknowledged: nothing is shown");
+    println!(
+        "{kills} kills (seed {seed}): {acknowledged} acknowledged, 0 lost, 0 doubled, 0 reordered"
+    );
+    assert!(
+        acknowledged > 0,
+        "no event was acknowledged: nothing is shown"
+    );
 }
 
 fn check(folder: &Path, journal: &HashMap<String, u64>, seed: u64) {
@@ -97,9 +129,16 @@ fn check(folder: &Path, journal: &HashMap<String, u64>, seed: u64) {
     for row in answer.lines() {
         let row: Value = serde_json::from_str(row).unwrap();
         let id = row["event_id"].as_str().unwrap();
-        assert!(seen.insert(id.to_owned()), "seed {seed}: {id} is there twice");
+        assert!(
+            seen.insert(id.to_owned()),
+            "seed {seed}: {id} is there twice"
+        );
         if let Some(position) = journal.get(id) {
-            assert_eq!(row["position"].as_u64(), Some(*position), "seed {seed}: {id} moved");
+            assert_eq!(
+                row["position"].as_u64(),
+                Some(*position),
+                "seed {seed}: {id} moved"
+            );
             found += 1;
         }
         let (round, number) = id[1..].split_once('-').unwrap();
@@ -108,7 +147,11 @@ fn check(folder: &Path, journal: &HashMap<String, u64>, seed: u64) {
             assert!(before < place, "seed {seed}: {id} comes after {before:?}");
         }
     }
-    assert_eq!(found, journal.len(), "seed {seed}: acknowledged events are lost");
+    assert_eq!(
+        found,
+        journal.len(),
+        "seed {seed}: acknowledged events are lost"
+    );
     // The folder takes further events without a hand.
     tidings(["emit", "order.checked"]).data(folder).ok();
 }

@@ -9,10 +9,23 @@ const EVENT: &str = "{\"event_id\":\"a\",\"event_type\":\"order.placed\"}\n";
 fn a_folder_that_is_not_there_is_told_and_not_made_by_reading() {
     let place = Place::new();
 
-    for arguments in [&["event", "ls"][..], &["event", "count"], &["event", "export"], &["tail"], &["consumer", "ls"], &["dlq", "ls"], &["event", "get", "x"]] {
+    for arguments in [
+        &["event", "ls"][..],
+        &["event", "count"],
+        &["event", "export"],
+        &["tail"],
+        &["consumer", "ls"],
+        &["dlq", "ls"],
+        &["event", "get", "x"],
+    ] {
         let answer = tidings(arguments.iter().copied()).data(&place.data()).run();
         assert_eq!(answer.code, Some(3), "{arguments:?}: {}", answer.stderr);
-        assert!(answer.stderr.contains("TD0010") && answer.stderr.contains(place.data().to_str().unwrap()), "{}", answer.stderr);
+        assert!(
+            answer.stderr.contains("TD0010")
+                && answer.stderr.contains(place.data().to_str().unwrap()),
+            "{}",
+            answer.stderr
+        );
     }
     assert!(!place.data().exists());
 }
@@ -26,9 +39,18 @@ fn a_folder_that_others_may_open_is_refused_with_the_command_that_helps() {
     let answer = tidings(["emit", "order.placed"]).data(&place.data()).run();
 
     assert_eq!(answer.code, Some(5), "{}", answer.stderr);
-    assert!(answer.stderr.contains(&format!("chmod 700 {}", place.data().display())), "{}", answer.stderr);
+    assert!(
+        answer
+            .stderr
+            .contains(&format!("chmod 700 {}", place.data().display())),
+        "{}",
+        answer.stderr
+    );
     std::fs::set_permissions(place.data(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(tidings(["event", "count"]).data(&place.data()).ok().stdout, "1\n");
+    assert_eq!(
+        tidings(["event", "count"]).data(&place.data()).ok().stdout,
+        "1\n"
+    );
 }
 
 #[test]
@@ -39,7 +61,11 @@ fn a_new_folder_is_private_and_an_empty_one_is_made_so() {
 
     place.import(EVENT);
 
-    let mode = std::fs::metadata(place.data()).unwrap().permissions().mode() & 0o777;
+    let mode = std::fs::metadata(place.data())
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o777;
     assert_eq!(mode, 0o700);
 }
 
@@ -59,7 +85,10 @@ fn a_folder_of_a_newer_format_is_refused_and_left_alone() {
     }
     assert_eq!(std::fs::read_to_string(&format).unwrap(), newer);
     std::fs::write(&format, known).unwrap();
-    assert_eq!(tidings(["event", "count"]).data(&place.data()).ok().stdout, "1\n");
+    assert_eq!(
+        tidings(["event", "count"]).data(&place.data()).ok().stdout,
+        "1\n"
+    );
 }
 
 #[test]
@@ -68,10 +97,16 @@ fn a_full_disk_refuses_the_rest_and_keeps_what_was_acknowledged() {
     let place = Place::new();
     place.import(EVENT);
 
-    let answer = tidings(["event", "export", "--out", "/dev/full"]).data(&place.data()).run();
+    let answer = tidings(["event", "export", "--out", "/dev/full"])
+        .data(&place.data())
+        .run();
 
     assert_eq!(answer.code, Some(1), "{}", answer.stderr);
-    assert!(answer.stderr.contains("TD0005") && answer.stderr.contains("/dev/full"), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("TD0005") && answer.stderr.contains("/dev/full"),
+        "{}",
+        answer.stderr
+    );
 }
 
 #[test]
@@ -81,22 +116,58 @@ fn wrong_arguments_say_what_is_right() {
     for (arguments, words) in [
         (&["event", "ls", "--since", "tomorrow"][..], "@1234"),
         (&["event", "ls", "--type", "ord*"], "whole segment"),
-        (&["consumer", "run", "a/b", "--type", "x", "--exec", "true"], "group name"),
+        (
+            &["consumer", "run", "a/b", "--type", "x", "--exec", "true"],
+            "group name",
+        ),
         (&["consumer", "run", "g", "--type", "x"], "--exec"),
-        (&["consumer", "run", "g", "--type", "x", "--exec", "a", "--pipe", "b"], "cannot be used with"),
-        (&["consumer", "run", "g", "--type", "x", "--exec", "true", "--attempts", "0"], "1..=1000"),
+        (
+            &[
+                "consumer", "run", "g", "--type", "x", "--exec", "a", "--pipe", "b",
+            ],
+            "cannot be used with",
+        ),
+        (
+            &[
+                "consumer",
+                "run",
+                "g",
+                "--type",
+                "x",
+                "--exec",
+                "true",
+                "--attempts",
+                "0",
+            ],
+            "1..=1000",
+        ),
         (&["evnt"], "event"),
     ] {
         let answer = tidings(arguments.iter().copied()).data(&place.data()).run();
         assert_eq!(answer.code, Some(2), "{arguments:?}: {}", answer.stderr);
-        assert!(answer.stderr.contains(words), "{arguments:?}: {}", answer.stderr);
+        assert!(
+            answer.stderr.contains(words),
+            "{arguments:?}: {}",
+            answer.stderr
+        );
     }
-    let missing = tidings(["event", "import", "/no/such/file"]).data(&place.data()).run();
+    let missing = tidings(["event", "import", "/no/such/file"])
+        .data(&place.data())
+        .run();
     assert_eq!(missing.code, Some(1));
-    assert!(missing.stderr.contains("/no/such/file") && missing.stderr.contains("TD0061"), "{}", missing.stderr);
-    let payload = tidings(["emit", "order.placed", "--payload", "{x"]).data(&place.data()).run();
+    assert!(
+        missing.stderr.contains("/no/such/file") && missing.stderr.contains("TD0061"),
+        "{}",
+        missing.stderr
+    );
+    let payload = tidings(["emit", "order.placed", "--payload", "{x"])
+        .data(&place.data())
+        .run();
     assert!(payload.stderr.contains("TD0015"), "{}", payload.stderr);
-    assert_eq!(tidings(["event", "count"]).data(&place.data()).ok().stdout, "1\n");
+    assert_eq!(
+        tidings(["event", "count"]).data(&place.data()).ok().stdout,
+        "1\n"
+    );
 }
 
 #[test]

@@ -38,12 +38,24 @@ fn gzip_and_plain_files_and_standard_input_are_the_same() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(text.as_bytes()).unwrap();
 
-    for (name, bytes) in [("plain.jsonl", text.clone().into_bytes()), ("packed.gz", gzip.finish().unwrap())] {
+    for (name, bytes) in [
+        ("plain.jsonl", text.clone().into_bytes()),
+        ("packed.gz", gzip.finish().unwrap()),
+    ] {
         let place = Place::new();
         let file = place.write(name, bytes);
-        tidings(["event", "import"]).data(&place.data()).input("").run();
-        let answer = tidings(["event".as_ref(), "import".as_ref(), file.as_os_str()]).data(&place.data()).ok();
-        assert!(answer.stdout.contains("imported 100 events"), "{}", answer.stdout);
+        tidings(["event", "import"])
+            .data(&place.data())
+            .input("")
+            .run();
+        let answer = tidings(["event".as_ref(), "import".as_ref(), file.as_os_str()])
+            .data(&place.data())
+            .ok();
+        assert!(
+            answer.stdout.contains("imported 100 events"),
+            "{}",
+            answer.stdout
+        );
         assert_eq!(export(&place), text);
     }
 }
@@ -51,20 +63,50 @@ fn gzip_and_plain_files_and_standard_input_are_the_same() {
 #[test]
 fn receipts_name_event_and_position() {
     let place = Place::new();
-    let answer = tidings(["event", "import", "-", "-o", "jsonl"]).data(&place.data()).input(format!("{SEED}\n{SEED}\n")).ok();
+    let answer = tidings(["event", "import", "-", "-o", "jsonl"])
+        .data(&place.data())
+        .input(format!("{SEED}\n{SEED}\n"))
+        .ok();
 
-    assert_eq!(answer.lines(), [r#"{"event_id":"evt-a7f8b4c2","position":0}"#, r#"{"event_id":"evt-a7f8b4c2","position":1}"#]);
+    assert_eq!(
+        answer.lines(),
+        [
+            r#"{"event_id":"evt-a7f8b4c2","position":0}"#,
+            r#"{"event_id":"evt-a7f8b4c2","position":1}"#
+        ]
+    );
 }
 
 #[test]
 fn bad_lines_are_named_kept_aside_and_the_rest_is_imported() {
     let place = Place::new();
     let rejects = place.file("rejects.jsonl");
-    let deep = format!("{{\"event_id\":\"deep\",\"event_type\":\"t\",\"payload\":{}{}}}", "[".repeat(70), "]".repeat(70));
-    let long_type = format!(r#"{{"event_id":"long","event_type":"{}"}}"#, "x".repeat(300));
-    let long_key = format!(r#"{{"event_id":"key","event_type":"t","aggregate_id":"{}"}}"#, "x".repeat(1_100));
-    let large = format!(r#"{{"event_id":"large","event_type":"t","payload":"{}"}}"#, "x".repeat(1_048_600));
-    let bad = ["not json", r#"{"event_type":"t"}"#, r#"{"event_id":"x","event_type":"t","x":1,"x":2}"#, &deep, &long_type, &long_key, &large];
+    let deep = format!(
+        "{{\"event_id\":\"deep\",\"event_type\":\"t\",\"payload\":{}{}}}",
+        "[".repeat(70),
+        "]".repeat(70)
+    );
+    let long_type = format!(
+        r#"{{"event_id":"long","event_type":"{}"}}"#,
+        "x".repeat(300)
+    );
+    let long_key = format!(
+        r#"{{"event_id":"key","event_type":"t","aggregate_id":"{}"}}"#,
+        "x".repeat(1_100)
+    );
+    let large = format!(
+        r#"{{"event_id":"large","event_type":"t","payload":"{}"}}"#,
+        "x".repeat(1_048_600)
+    );
+    let bad = [
+        "not json",
+        r#"{"event_type":"t"}"#,
+        r#"{"event_id":"x","event_type":"t","x":1,"x":2}"#,
+        &deep,
+        &long_type,
+        &long_key,
+        &large,
+    ];
     let mut input = Vec::new();
     for line in bad {
         input.extend_from_slice(line.as_bytes());
@@ -91,11 +133,22 @@ fn bad_lines_are_named_kept_aside_and_the_rest_is_imported() {
         (13, "payload has 1048602 bytes"),
         (15, "byte 14 is not valid UTF-8"),
     ] {
-        let line = answer.stderr.lines().find(|line| line.starts_with(&format!("line {number}: ")));
-        assert!(line.is_some_and(|line| line.contains(words)), "line {number} {words}: {}", answer.stderr);
+        let line = answer
+            .stderr
+            .lines()
+            .find(|line| line.starts_with(&format!("line {number}: ")));
+        assert!(
+            line.is_some_and(|line| line.contains(words)),
+            "line {number} {words}: {}",
+            answer.stderr
+        );
     }
     let kept = std::fs::read(&rejects).unwrap();
-    assert_eq!(kept.split(|&byte| byte == b'\n').count(), 9, "eight lines and what is behind the last");
+    assert_eq!(
+        kept.split(|&byte| byte == b'\n').count(),
+        9,
+        "eight lines and what is behind the last"
+    );
     assert!(kept.starts_with(b"not json\n{\"event_type\":\"t\"}\n"));
     assert_eq!(export(&place).lines().count(), 7);
 }
@@ -106,7 +159,9 @@ fn cloud_events_and_batches_are_read_and_written() {
     let event = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.placed","subject":"order-1","time":"2018-04-05T17:31:00.10Z","datacontenttype":"application/json","comexampleextension1":"value","data":{"total": 1.50}}"#;
     place.import(&format!("{event}\n[{event},{SEED}]\n"));
 
-    let exported = tidings(["event", "export", "--cloudevents"]).data(&place.data()).ok();
+    let exported = tidings(["event", "export", "--cloudevents"])
+        .data(&place.data())
+        .ok();
 
     let first: Value = serde_json::from_str(exported.lines()[0]).unwrap();
     assert_eq!(first, serde_json::from_str::<Value>(event).unwrap());
@@ -124,12 +179,22 @@ fn cloud_events_and_batches_are_read_and_written() {
 fn export_selects_by_type_and_place_and_time() {
     let place = Place::new();
     place.import(&(loan_data::lines(2).collect::<Vec<_>>().join("\n") + "\n"));
-    let count = |arguments: &[&str]| tidings([&["event", "export"], arguments].concat()).data(&place.data()).ok().lines().len();
+    let count = |arguments: &[&str]| {
+        tidings([&["event", "export"], arguments].concat())
+            .data(&place.data())
+            .ok()
+            .lines()
+            .len()
+    };
 
     assert_eq!(count(&["--type", "offer.*"]), 10);
     assert_eq!(count(&["--type", "offer.*", "application.**"]), 26);
     assert_eq!(count(&["--since", "@30"]), 10);
     assert_eq!(count(&["--since", "@10", "--until", "@30"]), 20);
-    assert_eq!(count(&["--since", "1h"]), 40, "time is that of appending, not that of the fact");
+    assert_eq!(
+        count(&["--since", "1h"]),
+        40,
+        "time is that of appending, not that of the fact"
+    );
     assert_eq!(count(&["--until", "1h"]), 0);
 }

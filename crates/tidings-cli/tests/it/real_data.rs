@@ -12,19 +12,29 @@ fn real_data(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is not there; name the folder in TIDINGS_TEST_DATA", path.display());
+    eprintln!(
+        "SKIPPED: {} is not there; name the folder in TIDINGS_TEST_DATA",
+        path.display()
+    );
     None
 }
 
 #[test]
 fn real_events_come_back_line_by_line() {
     for name in ["loan-applications.jsonl.gz", "permit-receipts.jsonl.gz"] {
-        let Some(path) = real_data(name) else { continue };
+        let Some(path) = real_data(name) else {
+            continue;
+        };
         let mut text = String::new();
-        flate2::read::MultiGzDecoder::new(std::fs::File::open(&path).unwrap()).read_to_string(&mut text).unwrap();
+        flate2::read::MultiGzDecoder::new(std::fs::File::open(&path).unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
         let place = Place::new();
 
-        tidings(["event", "import"]).argument(&path).data(&place.data()).ok();
+        tidings(["event", "import"])
+            .argument(&path)
+            .data(&place.data())
+            .ok();
 
         let exported = tidings(["event", "export"]).data(&place.data()).ok().stdout;
         assert!(exported == text, "{name} differs");

@@ -24,7 +24,9 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerLag) -> Result<ExitC
         let lag = reader.lag(&group.name).await?;
         let row = Row::new(&group, lag);
         list.row(|| json(&row), || row.cells())?;
-        if arguments.max.is_some_and(|max| lag.events > max) || arguments.max_age.is_some_and(|max| lag.age > max.0) {
+        if arguments.max.is_some_and(|max| lag.events > max)
+            || arguments.max_age.is_some_and(|max| lag.age > max.0)
+        {
             over.push(group.name.to_string());
         }
     }
@@ -32,6 +34,9 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerLag) -> Result<ExitC
     if over.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    talk(global.quiet, format_args!("over the limit: {}", over.join(", ")));
+    talk(
+        global.quiet,
+        format_args!("over the limit: {}", over.join(", ")),
+    );
     Ok(ExitCode::from(4))
 }

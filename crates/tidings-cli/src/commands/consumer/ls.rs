@@ -15,7 +15,10 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerLs) -> Result<(), Fa
         list.row(|| json(&row), || row.cells())?;
     }
     if list.finish()? == 0 {
-        hint(global.quiet, "no group yet; `tidings consumer run GROUP --type PATTERN --exec CMD` makes one");
+        hint(
+            global.quiet,
+            "no group yet; `tidings consumer run GROUP --type PATTERN --exec CMD` makes one",
+        );
     }
     Ok(())
 }

@@ -26,7 +26,11 @@ impl Row {
         Self {
             consumer: group.name.to_string(),
             patterns: group.patterns.iter().map(ToString::to_string).collect(),
-            status: if group.owner.is_some() { "running" } else { "stopped" },
+            status: if group.owner.is_some() {
+                "running"
+            } else {
+                "stopped"
+            },
             position: group.position.0,
             lag_events: lag.events,
             lag_seconds: lag.age.as_secs_f64(),
@@ -47,4 +51,11 @@ impl Row {
 }
 
 /// The header row.
-const HEADERS: [&str; 6] = ["CONSUMER", "SUBSCRIBES", "STATUS", "POSITION", "LAG", "BEHIND"];
+const HEADERS: [&str; 6] = [
+    "CONSUMER",
+    "SUBSCRIBES",
+    "STATUS",
+    "POSITION",
+    "LAG",
+    "BEHIND",
+];

@@ -22,16 +22,34 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerReset) -> Result<(),
     let groups = reader.groups().await?;
     let Some(group) = groups.iter().find(|group| group.name == *name) else {
         // The look-up of the lag knows which group may have been meant.
-        return Err(reader.lag(name).await.err().map_or_else(|| Failure::usage(format!("the group {name} is gone")), Failure::from));
+        return Err(reader.lag(name).await.err().map_or_else(
+            || Failure::usage(format!("the group {name} is gone")),
+            Failure::from,
+        ));
     };
     let target = arguments.to.position(&reader).await?;
-    let mut reset = Reset { consumer: name.as_str(), from: group.position.0, to: target.0, dry_run: arguments.dry_run };
+    let mut reset = Reset {
+        consumer: name.as_str(),
+        from: group.position.0,
+        to: target.0,
+        dry_run: arguments.dry_run,
+    };
     if !arguments.dry_run {
-        confirm(global, arguments.yes, &format!("Move the group {name} from position {} to {}?", reset.from, reset.to))?;
+        confirm(
+            global,
+            arguments.yes,
+            &format!(
+                "Move the group {name} from position {} to {}?",
+                reset.from, reset.to
+            ),
+        )?;
         reset.to = reader.seek(name, arguments.to.0).await?.0;
     }
     object(global.format(), &json(&reset), || {
         let verb = if reset.dry_run { "would go" } else { "goes" };
-        format!("{name} {verb} on from position {} (was {})", reset.to, reset.from)
+        format!(
+            "{name} {verb} on from position {} (was {})",
+            reset.to, reset.from
+        )
     })
 }

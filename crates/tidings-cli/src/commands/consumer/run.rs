@@ -9,8 +9,8 @@ use serde::Serialize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings::consumer::process::{ExecHandler, PipeHandler, ProcessConfig, ProcessError};
-use tidings::consumer::{ConsumerStats, Notice, Observer};
+use tidings::flow::consumer::process::{ExecHandler, PipeHandler, ProcessConfig, ProcessError};
+use tidings::flow::consumer::{ConsumerStats, Notice, Observer};
 use tidings::handler::DeliveryHandler;
 
 /// How long a process may take to end after its input was closed.
@@ -36,7 +36,9 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitC
         .attempts(arguments.attempts)
         .parallel(arguments.parallel)
         .start_at(arguments.from.0)
-        .observer(Arc::new(Teller { quiet: global.quiet }));
+        .observer(Arc::new(Teller {
+            quiet: global.quiet,
+        }));
     if arguments.until_end {
         builder = builder.until_end();
     }
@@ -52,7 +54,9 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitC
     handler.stop().await;
     print(global, &arguments, &consumer.stats())?;
     stopped?;
-    Ok(interrupt.map_or(ExitCode::SUCCESS, |interrupt: Interrupt| ExitCode::from(interrupt.exit_code())))
+    Ok(interrupt.map_or(ExitCode::SUCCESS, |interrupt: Interrupt| {
+        ExitCode::from(interrupt.exit_code())
+    }))
 }
 
 fn print(global: &Global, arguments: &ConsumerRun, stats: &ConsumerStats) -> Result<(), Failure> {
@@ -85,12 +89,20 @@ impl Process {
         let config = |command: &str| ProcessConfig {
             parallel: arguments.parallel,
             time_limit: arguments.time_limit.0,
-            ..ProcessConfig::new(command, arguments.group.to_string(), arguments.types.clone())
+            ..ProcessConfig::new(
+                command,
+                arguments.group.to_string(),
+                arguments.types.clone(),
+            )
         };
         let refused = |error: ProcessError| Failure::new(error.code(), error.to_string());
         match (&arguments.exec, &arguments.pipe) {
-            (Some(command), _) => Ok(Self::Exec(Arc::new(ExecHandler::new(config(command)).map_err(refused)?))),
-            (None, Some(command)) => Ok(Self::Pipe(Arc::new(PipeHandler::new(config(command)).map_err(refused)?))),
+            (Some(command), _) => Ok(Self::Exec(Arc::new(
+                ExecHandler::new(config(command)).map_err(refused)?,
+            ))),
+            (None, Some(command)) => Ok(Self::Pipe(Arc::new(
+                PipeHandler::new(config(command)).map_err(refused)?,
+            ))),
             (None, None) => Err(Failure::usage("give --exec CMD or --pipe CMD")),
         }
     }
@@ -117,16 +129,44 @@ struct Teller {
 impl Observer for Teller {
     fn notice(&self, notice: Notice<'_>) {
         match notice {
-            Notice::RetryScheduled { envelope, attempt, reason, delay, .. } => {
-                talk(self.quiet, format_args!("retry  {} attempt {attempt} failed, again in {delay:?}: {reason}", envelope.event_id()));
+            Notice::RetryScheduled {
+                envelope,
+                attempt,
+                reason,
+                delay,
+                ..
+            } => {
+                talk(
+                    self.quiet,
+                    format_args!(
+                        "retry  {} attempt {attempt} failed, again in {delay:?}: {reason}",
+                        envelope.event_id()
+                    ),
+                );
             }
-            Notice::DeadLettered { envelope, attempts, reason, .. } => {
-                talk(self.quiet, format_args!("dead letter  {} given up after {attempts} attempts: {reason}", envelope.event_id()));
+            Notice::DeadLettered {
+                envelope,
+                attempts,
+                reason,
+                ..
+            } => {
+                talk(
+                    self.quiet,
+                    format_args!(
+                        "dead letter  {} given up after {attempts} attempts: {reason}",
+                        envelope.event_id()
+                    ),
+                );
             }
             Notice::Paused { reason } => talk(self.quiet, format_args!("paused  {reason}")),
             Notice::Resumed => talk(self.quiet, "resumed"),
-            Notice::Damaged { error } => talk(false, format_args!("warning: {error}; going on behind it")),
-            Notice::BrokerFailed { error, delay } => talk(self.quiet, format_args!("warning: {error}; again in {delay:?}")),
+            Notice::Damaged { error } => {
+                talk(false, format_args!("warning: {error}; going on behind it"))
+            }
+            Notice::BrokerFailed { error, delay } => talk(
+                self.quiet,
+                format_args!("warning: {error}; again in {delay:?}"),
+            ),
             Notice::Stopped { reason } => talk(false, format_args!("stopped  {reason}")),
             _ => {}
         }

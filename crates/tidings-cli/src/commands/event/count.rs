@@ -20,6 +20,11 @@ pub(crate) async fn run(global: &Global, arguments: EventCount) -> Result<(), Fa
         count += 1;
         Ok(ControlFlow::Continue(()))
     };
-    Selection::new(&arguments.filter, &reader).await?.each(&reader, take).await?;
-    object(global.format(), &json(&Count { count }), || count.to_string())
+    Selection::new(&arguments.filter, &reader)
+        .await?
+        .each(&reader, take)
+        .await?;
+    object(global.format(), &json(&Count { count }), || {
+        count.to_string()
+    })
 }

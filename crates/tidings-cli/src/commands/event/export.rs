@@ -7,12 +7,15 @@ use crate::rows::Selection;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
-use tidings::{cloudevents, envelope_json};
+use tidings::core::{cloudevents, envelope_json};
 
 pub(crate) async fn run(arguments: EventExport) -> Result<(), Failure> {
     let reader = folder::read(&arguments.data.folder)?;
     let selection = Selection::new(&arguments.filter, &reader).await?;
-    let name = arguments.out.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+    let name = arguments.out.as_ref().map_or_else(
+        || "standard output".to_owned(),
+        |path| path.display().to_string(),
+    );
     let failed = |error: std::io::Error| Failure::file("write to", &name, &error);
     let sink: Box<dyn Write> = match &arguments.out {
         Some(path) => Box::new(File::create(path).map_err(failed)?),

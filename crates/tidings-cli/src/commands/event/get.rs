@@ -7,11 +7,14 @@ use crate::output::{self, Output};
 use crate::rows::{self, Selection};
 use std::ops::ControlFlow;
 use tidings::broker::Recorded;
-use tidings::codes;
+use tidings::core::codes;
 
 pub(crate) async fn run(global: &Global, arguments: EventGet) -> Result<(), Failure> {
     let reader = folder::read(&arguments.data.folder)?;
-    let filter = Filter { internal: true, ..Filter::default() };
+    let filter = Filter {
+        internal: true,
+        ..Filter::default()
+    };
     let mut found: Option<Recorded> = None;
     let take = |recorded: Recorded| {
         if recorded.envelope.event_id() != arguments.event_id {
@@ -20,9 +23,16 @@ pub(crate) async fn run(global: &Global, arguments: EventGet) -> Result<(), Fail
         found = Some(recorded);
         Ok(ControlFlow::Break(()))
     };
-    Selection::new(&filter, &reader).await?.each(&reader, take).await?;
+    Selection::new(&filter, &reader)
+        .await?
+        .each(&reader, take)
+        .await?;
     let Some(recorded) = found else {
-        let message = format!("there is no event {:?} in {}", arguments.event_id, arguments.data.folder.display());
+        let message = format!(
+            "there is no event {:?} in {}",
+            arguments.event_id,
+            arguments.data.folder.display()
+        );
         return Err(Failure::new(codes::EVENT_UNKNOWN, message));
     };
     if arguments.raw {

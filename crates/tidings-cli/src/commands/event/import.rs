@@ -13,10 +13,11 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings::Envelope;
 use tidings::broker::{Broker, Position, PublishOutcome};
-use tidings::envelope_json::{self, EnvelopeJsonError};
+use tidings::core::codes;
+use tidings::core::envelope_json::{self, EnvelopeJsonError};
 use tidings::limits::LINE_BYTES_MAX;
-use tidings::{Envelope, codes};
 use tokio::sync::mpsc;
 
 /// Events of one batch.
@@ -56,7 +57,13 @@ pub(crate) async fn run(global: &Global, arguments: EventImport) -> Result<ExitC
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let file = arguments.file.display().to_string();
     let reading = std::thread::spawn(move || read(lines, rejects, &sender, &file));
-    let mut import = Import { broker: folder::broker(&tidings), global, output: Output::new(), summary: Summary::default(), progress: progress(global) };
+    let mut import = Import {
+        broker: Arc::clone(tidings.broker()),
+        global,
+        output: Output::new(),
+        summary: Summary::default(),
+        progress: progress(global),
+    };
     let result = tokio::select! {
         result = import.publish_all(receiver) => result.map(|()| None),
         interrupt = interrupted() => Ok(Some(interrupt)),
@@ -67,17 +74,30 @@ pub(crate) async fn run(global: &Global, arguments: EventImport) -> Result<ExitC
     tidings.shutdown().await?;
     if result?.is_some() {
         // Whatever the signal was, the file is not imported whole.
-        let message = format!("interrupted after {} acknowledged events; up to {BATCH_EVENTS} more may be written", summary.imported);
+        let message = format!(
+            "interrupted after {} acknowledged events; up to {BATCH_EVENTS} more may be written",
+            summary.imported
+        );
         return Err(Failure::new(codes::INTERRUPTED, message));
     }
     if reading.join().is_err() {
-        return Err(Failure::new(codes::BUG, "the reader of the file ended unexpectedly"));
+        return Err(Failure::new(
+            codes::BUG,
+            "the reader of the file ended unexpectedly",
+        ));
     }
     finish(global, &arguments, &summary)
 }
 
-fn finish(global: &Global, arguments: &EventImport, summary: &Summary) -> Result<ExitCode, Failure> {
-    let text = format!("imported {} events, rejected {} lines", summary.imported, summary.rejected);
+fn finish(
+    global: &Global,
+    arguments: &EventImport,
+    summary: &Summary,
+) -> Result<ExitCode, Failure> {
+    let text = format!(
+        "imported {} events, rejected {} lines",
+        summary.imported, summary.rejected
+    );
     if global.format() == Format::Jsonl {
         talk(global.quiet, text);
     } else {
@@ -90,7 +110,14 @@ fn finish(global: &Global, arguments: &EventImport, summary: &Summary) -> Result
         Some(path) => format!("they are in {}", path.display()),
         None => "give --rejects FILE to keep them".to_owned(),
     };
-    talk(false, format_args!("error[{}]: {} lines are no events and were left out; {kept}", codes::LINES_REJECTED, summary.rejected));
+    talk(
+        false,
+        format_args!(
+            "error[{}]: {} lines are no events and were left out; {kept}",
+            codes::LINES_REJECTED,
+            summary.rejected
+        ),
+    );
     Ok(ExitCode::from(exit_code(codes::LINES_REJECTED)))
 }
 
@@ -118,20 +145,30 @@ impl Import<'_> {
     }
 
     /// Prints the receipts of what is durable; the first event that is not ends the import.
-    fn acknowledge(&mut self, batch: &[Envelope], outcomes: Vec<PublishOutcome>) -> Result<(), Failure> {
+    fn acknowledge(
+        &mut self,
+        batch: &[Envelope],
+        outcomes: Vec<PublishOutcome>,
+    ) -> Result<(), Failure> {
         for (envelope, outcome) in batch.iter().zip(outcomes) {
             let receipt = match outcome {
                 Ok(receipt) => receipt,
                 Err(error) => {
                     self.output.flush()?;
                     let event_id = envelope.event_id();
-                    let message = format!("event {event_id} was not imported: {error}; {} events before it are", self.summary.imported);
+                    let message = format!(
+                        "event {event_id} was not imported: {error}; {} events before it are",
+                        self.summary.imported
+                    );
                     return Err(Failure::new(error.code(), message));
                 }
             };
             let position = receipt.position.map(|Position(position)| position);
             if self.global.format() == Format::Jsonl {
-                self.output.line(&json(&Receipt { event_id: envelope.event_id(), position }))?;
+                self.output.line(&json(&Receipt {
+                    event_id: envelope.event_id(),
+                    position,
+                }))?;
             }
             self.summary.imported += 1;
             self.summary.first_position = self.summary.first_position.or(position);
@@ -146,7 +183,9 @@ impl Import<'_> {
         let told = self.summary.rejected;
         self.progress.suspend(|| match told {
             ..=REJECTS_TOLD_MAX => talk(false, format_args!("line {number}: {reason}")),
-            _ if told == REJECTS_TOLD_MAX + 1 => talk(false, "further rejected lines are only counted"),
+            _ if told == REJECTS_TOLD_MAX + 1 => {
+                talk(false, "further rejected lines are only counted")
+            }
             _ => {}
         });
     }
@@ -158,7 +197,8 @@ fn progress(global: &Global) -> ProgressBar {
         return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     }
     let style = ProgressStyle::with_template("{spinner} {human_pos} events  {per_sec}  {elapsed}");
-    let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let bar = ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
@@ -172,7 +212,9 @@ impl Rejects {
     fn create(arguments: &EventImport) -> Result<Self, Failure> {
         let sink: Box<dyn Write + Send> = match &arguments.rejects {
             Some(path) => {
-                let file = File::create(path).map_err(|error| Failure::file("write rejected lines to", path.display(), &error))?;
+                let file = File::create(path).map_err(|error| {
+                    Failure::file("write rejected lines to", path.display(), &error)
+                })?;
                 Box::new(BufWriter::new(file))
             }
             None => Box::new(std::io::sink()),
@@ -188,13 +230,21 @@ impl Rejects {
 
 /// Reads the file on a thread of its own, so that parsing and writing overlap.
 fn read(mut lines: Lines, mut rejects: Rejects, steps: &mpsc::Sender<Step>, file: &str) {
-    let mut reader = Batches { steps, batch: Vec::new(), bytes: 0 };
+    let mut reader = Batches {
+        steps,
+        batch: Vec::new(),
+        bytes: 0,
+    };
     let outcome = reader.read(&mut lines, &mut rejects);
     let flushed = rejects.sink.flush();
     match outcome.and(flushed) {
         Ok(()) => {}
         Err(error) => {
-            let failure = Failure::file("read or reject a line of", format_args!("{file} (after line {})", lines.number), &error);
+            let failure = Failure::file(
+                "read or reject a line of",
+                format_args!("{file} (after line {})", lines.number),
+                &error,
+            );
             // The receiver is gone only if the import has already failed.
             let _ended = steps.blocking_send(Step::Failed(failure));
         }
@@ -219,7 +269,8 @@ impl Batches<'_> {
             };
             let going_on = match line {
                 Line::TooLong { bytes } => {
-                    let reason = format!("the line has {bytes} bytes, at most {LINE_BYTES_MAX} are allowed");
+                    let reason =
+                        format!("the line has {bytes} bytes, at most {LINE_BYTES_MAX} are allowed");
                     self.reject(lines.number, reason)
                 }
                 Line::Whole(line) => self.line(lines.number, &line, rejects)?,
@@ -242,7 +293,12 @@ impl Batches<'_> {
         match envelope_json::split_batch(text) {
             Ok(elements) => {
                 for element in elements {
-                    if !self.event(number, envelope_json::from_either(element.as_bytes()), element.as_bytes(), rejects)? {
+                    if !self.event(
+                        number,
+                        envelope_json::from_either(element.as_bytes()),
+                        element.as_bytes(),
+                        rejects,
+                    )? {
                         return Ok(false);
                     }
                 }
@@ -252,12 +308,24 @@ impl Batches<'_> {
         }
     }
 
-    fn event(&mut self, number: u64, event: Result<Envelope, EnvelopeJsonError>, line: &[u8], rejects: &mut Rejects) -> std::io::Result<bool> {
+    fn event(
+        &mut self,
+        number: u64,
+        event: Result<Envelope, EnvelopeJsonError>,
+        line: &[u8],
+        rejects: &mut Rejects,
+    ) -> std::io::Result<bool> {
         match event {
             Ok(envelope) => {
                 self.bytes += line.len();
                 self.batch.push(envelope);
-                Ok(if self.batch.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES { self.send() } else { true })
+                Ok(
+                    if self.batch.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES {
+                        self.send()
+                    } else {
+                        true
+                    },
+                )
             }
             Err(error) => {
                 rejects.line(line)?;
@@ -267,7 +335,9 @@ impl Batches<'_> {
     }
 
     fn reject(&mut self, number: u64, reason: String) -> bool {
-        self.steps.blocking_send(Step::Rejected { number, reason }).is_ok()
+        self.steps
+            .blocking_send(Step::Rejected { number, reason })
+            .is_ok()
     }
 
     fn send(&mut self) -> bool {

@@ -14,14 +14,24 @@ pub(crate) async fn run(global: &Global, arguments: EventLs) -> Result<(), Failu
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     if left > 0 {
         let take = |recorded| {
-            list.row(|| rows::object(&recorded, arguments.cloudevents), || rows::cells(&recorded, global))?;
+            list.row(
+                || rows::object(&recorded, arguments.cloudevents),
+                || rows::cells(&recorded, global),
+            )?;
             left -= 1;
-            Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            Ok(if left == 0 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
         };
         selection.each(&reader, take).await?;
     }
     if list.finish()? == 0 {
-        hint(global.quiet, "no event matches; `tidings event count` tells how many there are in all");
+        hint(
+            global.quiet,
+            "no event matches; `tidings event count` tells how many there are in all",
+        );
     }
     Ok(())
 }
