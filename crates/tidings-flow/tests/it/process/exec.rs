@@ -1,7 +1,7 @@
 //! `--exec`: outcomes, what the command is given, what it emits, and that nothing outlives its time.
 
 use super::{
-    Script, assert_permanent, assert_transient, context, eventually, message, order,
+    SHORT_LIMIT, Script, assert_permanent, assert_transient, context, eventually, message, order,
     wait_until_dead, within_deadline,
 };
 use std::collections::BTreeMap;
@@ -294,7 +294,7 @@ async fn the_time_limit_kills_the_command_and_what_it_started() {
     let script =
         Script::shell("echo $$ >> pids; sleep 1000 & echo $! >> pids; echo waiting >&2; wait");
     let config = ProcessConfig {
-        time_limit: Duration::from_secs(1),
+        time_limit: SHORT_LIMIT,
         ..script.config()
     };
     let handler = ExecHandler::new(config).unwrap();
@@ -303,7 +303,7 @@ async fn the_time_limit_kills_the_command_and_what_it_started() {
         .await
         .unwrap_err();
 
-    assert_transient(&error, "took longer than 1s and was killed: waiting");
+    assert_transient(&error, "took longer than 4s and was killed: waiting");
     for pid in script.wait_for_pids("pids", 2).await {
         wait_until_dead(pid).await;
     }

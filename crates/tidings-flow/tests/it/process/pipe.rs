@@ -1,8 +1,8 @@
 //! `--pipe`: answers of every kind, order, bounds and an orderly end.
 
 use super::{
-    Script, assert_permanent, assert_transient, context, event, order, wait_until_dead,
-    within_deadline,
+    SHORT_LIMIT, Script, assert_permanent, assert_transient, context, event, order,
+    wait_until_dead, within_deadline,
 };
 use std::time::Duration;
 use tidings_core::codes;
@@ -253,12 +253,12 @@ async fn a_process_that_works_in_order_is_not_silent_while_events_wait_in_it() {
 log('pids', os.getpid())
 while True:
     event = read()
-    time.sleep(0.5)
+    time.sleep(0.8)
     answer(event)
 ",
     );
     let config = ProcessConfig {
-        time_limit: Duration::from_secs(2),
+        time_limit: SHORT_LIMIT,
         ..script.config()
     };
     let handler = PipeHandler::new(config).unwrap();
