@@ -15,7 +15,7 @@ use tidings_core::{BoxFuture, Envelope, Pattern};
     message = "`{Self}` is not a handler of envelopes",
     label = "not a handler of envelopes",
     note = "a raw handler is an `async fn` whose first argument is an Envelope, whose other arguments, at most six, are extractors \
-            (State<T>, Metadata, Emit, Shutdown), and which returns nothing or Result<(), E>",
+            (State<T>, Metadata, Emit, Shutdown), and which returns nothing or Result<(), E> for an error E, such as HandlerError",
     note = "its future must be Send: hold no Rc and no lock guard across an .await"
 )]
 pub trait RawFunction<Marker>: Send + Sync + 'static {

@@ -43,7 +43,7 @@ use tidings_core::{BoxFuture, Envelope, Event, EventType, Pattern};
     message = "`{Self}` is not a handler of an event",
     label = "not a handler",
     note = "a handler is an `async fn` whose first argument is an event (a type with #[derive(Event)]), whose other arguments, at most six, are extractors \
-            (State<T>, Metadata, Emit, Shutdown), and which returns nothing or Result<(), E>",
+            (State<T>, Metadata, Emit, Shutdown), and which returns nothing or Result<(), E> for an error E, such as HandlerError",
     note = "its future must be Send: hold no Rc and no lock guard across an .await"
 )]
 pub trait Handler<Marker>: Send + Sync + 'static {
@@ -96,6 +96,7 @@ impl<H> fmt::Debug for Named<H> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<H: Handler<Marker>, Marker> Handler<Marker> for Named<H> {
     type Event = H::Event;
 
