@@ -58,7 +58,7 @@ pub use tidings_core::{
 pub use tidings_flow as flow;
 pub use tidings_flow::{dead_letter, handler, producer};
 pub use tidings_log as log;
-pub use tidings_log::Durability;
+pub use tidings_log::{Codec, Durability};
 pub use tidings_macros::Event;
 #[cfg(feature = "testkit")]
 pub use tidings_testkit as testkit;

@@ -7,30 +7,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::broker::Broker;
-use tidings_core::limits::PUBLISH_TIMEOUT_DEFAULT;
 use tidings_core::seam::{Chance, Clock};
 use tidings_flow::producer::{Producer, ProducerConfig};
 use tidings_flow::runtime::{SystemChance, SystemClock};
-use tidings_log::{Durability, LogBroker, OpenOptions, RealDisk};
+use tidings_log::{Codec, Durability, LogBroker, OpenOptions, RealDisk};
 
 /// How tidings is opened, where [`Tidings::open`] does not do.
 #[must_use = "nothing is opened before `open`"]
 pub struct TidingsBuilder {
-    pub(crate) durability: Durability,
-    pub(crate) producer: ProducerConfig,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chance: Arc<dyn Chance>,
-    pub(crate) program: Option<String>,
+    durability: Durability,
+    codec: Codec,
+    producer: ProducerConfig,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    program: Option<String>,
 }
 
 impl Default for TidingsBuilder {
     fn default() -> Self {
         Self {
-            durability: Durability::Synced,
-            producer: ProducerConfig {
-                timeout: PUBLISH_TIMEOUT_DEFAULT,
-                ..ProducerConfig::default()
-            },
+            durability: Durability::default(),
+            codec: Codec::default(),
+            producer: ProducerConfig::default(),
             clock: Arc::new(SystemClock::new()),
             chance: Arc::new(SystemChance),
             program: None,
@@ -42,6 +40,11 @@ impl TidingsBuilder {
     /// What an acknowledgement means; [`Durability::Synced`] unless given.
     pub fn durability(self, durability: Durability) -> Self {
         Self { durability, ..self }
+    }
+
+    /// How new events are stored; [`Codec::Lz4`] makes typical ones four times smaller. As they are unless given; all are read whatever is chosen.
+    pub fn codec(self, codec: Codec) -> Self {
+        Self { codec, ..self }
     }
 
     /// The service that states events which do not say so themselves, for example `order-service`.
@@ -87,9 +90,10 @@ impl TidingsBuilder {
     }
 
     fn log_options(&self, folder: &Path) -> OpenOptions {
-        let disk = Arc::new(RealDisk::default());
+        let disk = Arc::new(RealDisk);
         let mut options = OpenOptions::new(folder, Arc::clone(&self.clock), disk);
         options.durability = self.durability;
+        options.codec = self.codec;
         options.program = self.program.clone().unwrap_or_else(executable);
         options
     }
@@ -110,6 +114,7 @@ impl fmt::Debug for TidingsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TidingsBuilder")
             .field("durability", &self.durability)
+            .field("codec", &self.codec)
             .field("producer", &self.producer)
             .finish_non_exhaustive()
     }

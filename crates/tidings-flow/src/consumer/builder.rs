@@ -35,7 +35,7 @@ pub struct ConsumerConfig {
     pub in_flight_max: usize,
     /// Where the group begins if it is new.
     pub start: StartAt,
-    /// Whether [`RunningConsumer::finished`] resolves once nothing is left for the group.
+    /// Whether [`ConsumerHandle::finished`](super::ConsumerHandle::finished) resolves once nothing is left for the group.
     pub until_end: bool,
     /// Declares that the order of keys does not matter; needed on a broker that does not keep it.
     pub unordered: bool,
