@@ -110,7 +110,7 @@ pub const HANDLER_LINE_BYTES_MAX: usize = LINE_BYTES_MAX;
 /// Wait before a dead handler process is started again; it doubles from there.
 pub const PROCESS_RESTART_BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait before a dead handler process is started again.
-pub const PROCESS_RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
+pub const PROCESS_RESTART_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long the streams of an ended handler process are read on, for what it left running, and how long a killed one is waited for.
 pub const PROCESS_OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// A paused group tries again this often when the log refuses what it emits.
