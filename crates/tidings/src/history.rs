@@ -69,6 +69,10 @@ impl History {
     }
 
     /// All events that are left. For tests and small folders: they are all in memory at once.
+    ///
+    /// **Errors**: as [`next`](Self::next).
+    ///
+    /// **Cancel**: what was read is lost; reading again gives the same.
     pub async fn collect(mut self) -> Result<Vec<Recorded>, Error> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await? {

@@ -83,7 +83,7 @@ impl TidingsBuilder {
 
     /// Opens a data folder with its embedded broker, and makes it if it does not exist.
     ///
-    /// **Errors**: as [`Tidings::open`].
+    /// **Errors**, **Cancel**: as [`Tidings::open`].
     pub async fn open(self, folder: impl AsRef<Path>) -> Result<Tidings, Error> {
         let broker = LogBroker::open(self.log_options(folder.as_ref())).await?;
         Ok(self.from_broker(Arc::new(broker)))

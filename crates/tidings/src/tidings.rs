@@ -106,6 +106,8 @@ impl Tidings {
     /// What happened so far, oldest first: the events that match a pattern such as `order.*` or `**`.
     ///
     /// **Errors**: a pattern that is none; a broker without history.
+    ///
+    /// **Cancel**: no effect.
     pub async fn history(&self, pattern: &str) -> Result<History, Error> {
         let patterns = vec![pattern.parse()?];
         History::open(Arc::clone(&self.inner.broker), patterns).await
@@ -146,6 +148,8 @@ impl Tidings {
     /// How far a group is behind, whether it runs here or not.
     ///
     /// **Errors**: [`BrokerError::GroupUnknown`]; a broker that cannot tell.
+    ///
+    /// **Cancel**: no effect.
     pub async fn lag(&self, group: &str) -> Result<GroupLag, Error> {
         let name = group.parse()?;
         Ok(self.admin()?.lag(&name).await?)
