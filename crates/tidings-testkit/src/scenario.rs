@@ -81,6 +81,8 @@ impl Scenario {
 
     /// This happens now. The answer comes when nothing is left to do.
     ///
+    /// **Cancel**: the scenario is played to its end, and nobody looks.
+    ///
     /// # Panics
     ///
     /// If a consumer cannot start, or the flow does not come to rest within a minute or 20,000 events.
