@@ -1,1 +1,30 @@
-//! Nothing yet.
+//! The embedded durable broker: one append-only log in a folder, with a group commit that ends in `fdatasync`, recovery that tells an unfinished end from rot, durable cursors of groups, and readers beside the owner.
+//!
+//! The stored format is in `FORMAT.md` beside this crate's manifest. What it is not: a cluster, a server, a store of anything but events and cursors.
+
+#![warn(clippy::indexing_slicing)]
+
+mod append;
+mod aside;
+mod broker;
+mod disk_real;
+mod files;
+mod filter;
+mod folder;
+mod format;
+mod group;
+mod history;
+mod log;
+mod log_reader;
+mod options;
+mod poison;
+mod recover;
+mod scan;
+mod segment;
+
+pub use broker::LogBroker;
+pub use disk_real::RealDisk;
+pub use log_reader::LogReader;
+pub use options::{Codec, Durability, OpenOptions};
+pub use poison::LogState;
+pub use recover::RecoveryReport;

@@ -5,6 +5,7 @@
 
 mod assert;
 pub mod broker;
+mod clock;
 pub mod loan_data;
 mod scenario;
 mod stage;
@@ -12,4 +13,5 @@ mod virtual_time;
 
 pub use assert::Outcome;
 pub use broker::MemoryBroker;
+pub use clock::ManualClock;
 pub use scenario::Scenario;

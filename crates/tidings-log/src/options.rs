@@ -1,0 +1,94 @@
+//! What is chosen when a log is opened for writing.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tidings_core::limits::SEGMENT_BYTES_DEFAULT;
+use tidings_core::seam::{Clock, Disk};
+
+/// When an event counts as accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// After `fdatasync`: it survives a power cut.
+    #[default]
+    Synced,
+    /// Once it is in the page cache: it survives the process, not a power cut.
+    Written,
+}
+
+/// How the bodies of frames are stored. Any is read, whatever is written now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// As they are.
+    #[default]
+    None,
+    /// LZ4 blocks.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Codec {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Lz4 => 1,
+            Self::Zstd => 2,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::Lz4),
+            2 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// What [`LogBroker::open`](crate::LogBroker::open) is told.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// The data folder; it is made if it does not exist.
+    pub folder: PathBuf,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// When an event counts as accepted.
+    pub durability: Durability,
+    /// How new frames are stored.
+    pub codec: Codec,
+    /// Bytes after which a segment is closed and the next one begun.
+    pub segment_bytes: u64,
+    /// Who opens it, for the message that another process gets.
+    pub program: String,
+}
+
+impl OpenOptions {
+    /// The defaults: synced, unpacked, segments of [`SEGMENT_BYTES_DEFAULT`].
+    pub fn new(folder: impl Into<PathBuf>, clock: Arc<dyn Clock>, disk: Arc<dyn Disk>) -> Self {
+        Self {
+            folder: folder.into(),
+            clock,
+            disk,
+            durability: Durability::default(),
+            codec: Codec::default(),
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            program: "tidings".to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenOptions")
+            .field("folder", &self.folder)
+            .field("durability", &self.durability)
+            .field("codec", &self.codec)
+            .field("segment_bytes", &self.segment_bytes)
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,9 @@
+//! What the log promises, shown through its public surface.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic of a test is its failure report"
+)]
+
+mod driver;
+mod way;
