@@ -4,13 +4,13 @@ use crate::tidings::Inner;
 use crate::{Error, Tidings};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidings_core::broker::Broker;
+use tidings_core::broker::{Broker, BrokerError};
 use tidings_core::seam::{Chance, Clock};
 use tidings_flow::producer::{Producer, ProducerConfig};
 use tidings_flow::runtime::{SystemChance, SystemClock};
-use tidings_log::{Codec, Durability, LogBroker, OpenOptions, RealDisk};
+use tidings_log::{Codec, Durability, LogBroker, OpenOptions, RealDisk, RecoveryReport};
 
 /// How tidings is opened, where [`Tidings::open`] does not do.
 #[must_use = "nothing is opened before `open`"]
@@ -85,8 +85,15 @@ impl TidingsBuilder {
     ///
     /// **Errors**, **Cancel**: as [`Tidings::open`].
     pub async fn open(self, folder: impl AsRef<Path>) -> Result<Tidings, Error> {
-        let broker = LogBroker::open(self.log_options(folder.as_ref())).await?;
-        Ok(self.from_broker(Arc::new(broker)))
+        let options = self.log_options(folder.as_ref());
+        // What an unclean end left is read through on opening, so it must not hold up the caller's runtime.
+        let opened = tokio::task::spawn_blocking(move || LogBroker::open(options)).await;
+        let broker = opened.map_err(|_| BrokerError::Bug {
+            what: "the task that opens the data folder",
+        })??;
+        let recovery = broker.recovery().clone();
+        tell(folder.as_ref(), &recovery);
+        Ok(self.assemble(Arc::new(broker), Some(recovery)))
     }
 
     fn log_options(&self, folder: &Path) -> OpenOptions {
@@ -100,13 +107,37 @@ impl TidingsBuilder {
 
     /// Uses a broker that is open already: another kind, or one in memory in a test.
     pub fn from_broker(self, broker: Arc<dyn Broker>) -> Tidings {
+        self.assemble(broker, None)
+    }
+
+    fn assemble(self, broker: Arc<dyn Broker>, recovery: Option<RecoveryReport>) -> Tidings {
         let producer = Producer::new(
             Arc::clone(&broker),
             Arc::clone(&self.clock),
             Arc::clone(&self.chance),
             self.producer,
         );
-        Tidings::assembled(Inner::new(broker, producer, self.clock, self.chance))
+        Tidings::assembled(Inner {
+            broker,
+            producer,
+            clock: self.clock,
+            chance: self.chance,
+            recovery,
+            consumers: Mutex::default(),
+        })
+    }
+}
+
+/// Damage is never silent, whether the caller looks at the report or not.
+fn tell(folder: &Path, recovery: &RecoveryReport) {
+    let folder = folder.display();
+    if !recovery.damaged.is_empty() {
+        let positions = &recovery.damaged;
+        tracing::error!(%folder, ?positions, "events are lost: part of the log is damaged");
+    }
+    if recovery.cut_bytes > 0 {
+        let bytes = recovery.cut_bytes;
+        tracing::info!(%folder, bytes, "an end that was never acknowledged was cut and kept aside");
     }
 }
 

@@ -14,6 +14,7 @@ use tidings_core::{Envelope, Event};
 use tidings_flow::consumer::RunningConsumer;
 use tidings_flow::dead_letter::{self, DeadLetters};
 use tidings_flow::producer::{Producer, Published};
+use tidings_log::RecoveryReport;
 
 /// An open broker with a producer and the consumers that were started through it. Clones are the same one.
 ///
@@ -30,8 +31,10 @@ pub(crate) struct Inner {
     pub(crate) producer: Producer,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
+    /// What opening the folder found, with the embedded broker.
+    pub(crate) recovery: Option<RecoveryReport>,
     /// Guards the consumers, in the order in which they were started; held to add or to take them, never across an await.
-    consumers: Mutex<Vec<RunningConsumer>>,
+    pub(crate) consumers: Mutex<Vec<RunningConsumer>>,
 }
 
 impl Tidings {
@@ -138,6 +141,11 @@ impl Tidings {
         &self.inner.broker
     }
 
+    /// What opening the data folder found and did, if it was opened here: an unfinished end that was cut, damage.
+    pub fn recovery(&self) -> Option<&RecoveryReport> {
+        self.inner.recovery.as_ref()
+    }
+
     /// Everything that was given up, oldest first, each with its reasons.
     ///
     /// **Errors**: a broker without history.
@@ -185,21 +193,6 @@ impl Tidings {
 }
 
 impl Inner {
-    pub(crate) fn new(
-        broker: Arc<dyn Broker>,
-        producer: Producer,
-        clock: Arc<dyn Clock>,
-        chance: Arc<dyn Chance>,
-    ) -> Self {
-        Self {
-            broker,
-            producer,
-            clock,
-            chance,
-            consumers: Mutex::default(),
-        }
-    }
-
     /// Becomes the owner of a consumer.
     pub(crate) fn keep(&self, consumer: RunningConsumer) {
         self.lock().push(consumer);

@@ -3,7 +3,9 @@
 use crate::shop::{OrderPlaced, Seen, Shop, order, see};
 use std::sync::Arc;
 use tidings::broker::BrokerError;
+use tidings::flow::runtime::SystemClock;
 use tidings::prelude::*;
+use tidings_testkit::MemoryBroker;
 use tokio::sync::Notify;
 
 #[tokio::test]
@@ -112,4 +114,38 @@ async fn after_the_end_nothing_is_published() {
 
     assert_eq!(error.code().as_str(), "TD0023");
     assert!(!error.may_have_happened());
+}
+
+#[tokio::test]
+async fn an_opened_folder_tells_what_was_found() {
+    let shop = Shop::new();
+    let tidings = shop.open().await;
+
+    let recovery = tidings.recovery().unwrap();
+
+    assert_eq!((recovery.cut_bytes, recovery.damaged.len()), (0, 0));
+    tidings.drain().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_of_another_kind_takes_the_place_of_the_folder() {
+    let broker = MemoryBroker::new(Arc::new(SystemClock::new()));
+    let seen = Seen::default();
+    let tidings = Tidings::builder()
+        .source("shop")
+        .from_broker(Arc::new(broker.clone()));
+    tidings
+        .consumer("inventory")
+        .state(seen.clone())
+        .on(see)
+        .start()
+        .await
+        .unwrap();
+
+    tidings.publish(order("o-1")).await.unwrap();
+    tidings.drain().await.unwrap();
+
+    assert_eq!(seen.all(), ["o-1"]);
+    assert_eq!(broker.events().len(), 1);
+    assert!(tidings.recovery().is_none());
 }
