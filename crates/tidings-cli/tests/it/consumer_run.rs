@@ -415,18 +415,24 @@ fn a_new_group_begins_where_told_and_goes_on_where_it_was() {
     place.import(&(event("a", "1", "ack") + &event("b", "2", "ack")));
     let (command, path) = pipe(&place);
 
-    run(&place, "late", ["--pipe", &command], &["--from", "@1"]).ok();
+    run(
+        &place,
+        "late",
+        ["--pipe", &command],
+        &["--from", "@1", "--parallel", "1"],
+    )
+    .ok();
     assert_eq!(handled(&path), ["b"]);
     place.import(&event("c", "3", "ack"));
     run(
         &place,
         "late",
         ["--pipe", &command],
-        &["--from", "earliest"],
+        &["--from", "earliest", "--parallel", "1"],
     )
     .ok();
     assert_eq!(handled(&path), ["b", "c"]);
-    run(&place, "new", ["--pipe", &command], &[]).ok();
+    run(&place, "new", ["--pipe", &command], &["--parallel", "1"]).ok();
     assert_eq!(handled(&path), ["b", "c", "a", "b", "c"]);
 }
 
