@@ -6,6 +6,7 @@
 mod assert;
 pub mod broker;
 mod clock;
+pub mod disk;
 pub mod loan_data;
 mod scenario;
 mod stage;
@@ -14,4 +15,5 @@ mod virtual_time;
 pub use assert::Outcome;
 pub use broker::MemoryBroker;
 pub use clock::ManualClock;
+pub use disk::FaultyDisk;
 pub use scenario::Scenario;
