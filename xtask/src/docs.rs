@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+
+use cargo_metadata::Message;
 
 use crate::child;
 use crate::failure::Failure;
@@ -9,6 +12,7 @@ use crate::house::House;
 
 /// The package whose binary prints the pages: `tidings reference PAGE`.
 const PACKAGE: &str = "tidings-cli";
+const BINARY: &str = "tidings";
 const FOLDER: &str = "docs/reference";
 const PAGES: &[&str] = &["cli", "errors", "limits"];
 
@@ -56,19 +60,12 @@ fn generate(house: &House) -> Result<Vec<Page>, Failure> {
             "the reference pages are printed by the binary of {PACKAGE}, which does not exist yet"
         )));
     }
+    let binary = build(house)?;
     PAGES
         .iter()
         .map(|page| {
-            let mut command = child::cargo(house);
-            command.args([
-                "run",
-                "--quiet",
-                "--package",
-                PACKAGE,
-                "--",
-                "reference",
-                page,
-            ]);
+            let mut command = Command::new(&binary);
+            command.current_dir(&house.root).args(["reference", page]);
             let name = format!("{FOLDER}/{page}.md");
             Ok(Page {
                 path: house.path(&name),
@@ -77,6 +74,38 @@ fn generate(house: &House) -> Result<Vec<Page>, Failure> {
             })
         })
         .collect()
+}
+
+/// Builds what the tests build, so that after them nothing is left to do here; answers where the binary is.
+fn build(house: &House) -> Result<PathBuf, Failure> {
+    let mut command = child::cargo(house);
+    command
+        .args(["build", "--quiet", "--workspace", "--all-features"])
+        .args([
+            "--bins",
+            "--tests",
+            "--message-format=json-render-diagnostics",
+        ]);
+    let messages = child::capture(&mut command)?;
+    binary_in(&messages).ok_or_else(|| {
+        Failure::new(format!(
+            "cargo built no binary `{BINARY}`; {PACKAGE} must have one"
+        ))
+    })
+}
+
+/// The path of our binary among cargo's messages.
+fn binary_in(messages: &str) -> Option<PathBuf> {
+    Message::parse_stream(messages.as_bytes())
+        .filter_map(Result::ok)
+        .find_map(|message| match message {
+            Message::CompilerArtifact(artifact)
+                if artifact.target.name == BINARY && !artifact.profile.test =>
+            {
+                artifact.executable.map(PathBuf::from)
+            }
+            _ => None,
+        })
 }
 
 /// The first line where two pages differ, as a sentence.
@@ -101,6 +130,23 @@ fn difference(present: &str, wanted: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_binary_is_found_among_cargos_messages() {
+        let message = |test: bool, path: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","package_id":"p","manifest_path":"/m","target":{{"kind":["bin"],"crate_types":["bin"],"name":"tidings","src_path":"/s","edition":"2024","doc":false,"doctest":false,"test":true}},"profile":{{"opt_level":"0","debuginfo":0,"debug_assertions":true,"overflow_checks":true,"test":{test}}},"features":[],"filenames":[],"executable":"{path}","fresh":true}}"#
+            )
+        };
+        let messages = format!(
+            "{}\n{}\n",
+            message(true, "/t/test"),
+            message(false, "/t/tidings")
+        );
+
+        assert_eq!(binary_in(&messages), Some(PathBuf::from("/t/tidings")));
+        assert_eq!(binary_in(""), None);
+    }
 
     #[test]
     fn equal_pages_do_not_differ() {
