@@ -25,15 +25,17 @@ enum Output {
 }
 
 impl Output {
-    fn name(self) -> &'static str {
+    /// What the benchmark is told; tables are what it prints unasked.
+    fn arguments(self) -> &'static [&'static str] {
         match self {
-            Output::Table => "table",
-            Output::Json => "json",
+            Output::Table => &[],
+            Output::Json => &["--", "-o", "json"],
         }
     }
 }
 
-/// A benchmark: `crates/PACKAGE/benches/NAME.rs`, with a harness of its own that takes `-o`.
+/// A benchmark: `crates/PACKAGE/benches/NAME.rs`, with a harness of its own, which prints
+/// a table, or JSON when given `-o json`.
 #[derive(Debug)]
 struct Benchmark {
     name: &'static str,
@@ -47,7 +49,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "consume",
-        package: "tidings",
+        package: "tidings-flow",
     },
 ];
 
@@ -71,7 +73,7 @@ pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
                 "--bench",
                 benchmark.name,
             ])
-            .args(["--", "-o", options.output.name()]);
+            .args(options.output.arguments());
         child::run(&mut command)?;
     }
     Ok(())
