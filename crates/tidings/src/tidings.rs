@@ -19,7 +19,8 @@ use tidings_log::RecoveryReport;
 /// An open broker with a producer and the consumers that were started through it. Clones are the same one.
 ///
 /// End with [`drain`](Self::drain), or with [`shutdown`](Self::shutdown) to leave the rest for the next start. Dropping the last clone stops consumers where they
-/// are: nothing that was acknowledged is lost, but events in flight are handled again at the next start.
+/// are: nothing that was acknowledged is lost, but events in flight are handled again at the next start. A [`ConsumerHandle`](crate::ConsumerHandle) holds a clone, and so
+/// does a handler that was given one as its state.
 #[doc = include_str!("docs/tidings.md")]
 #[derive(Clone)]
 pub struct Tidings {

@@ -46,7 +46,7 @@ async fn drain_waits_for_retries_and_for_what_follows() {
 }
 
 #[tokio::test]
-async fn drain_without_consumers_or_events_ends_at_once() {
+async fn drain_without_consumers_or_events_ends_at_once_and_may_be_called_again() {
     let shop = Shop::new();
     shop.open().await.drain().await.unwrap();
 
