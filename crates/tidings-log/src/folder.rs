@@ -102,10 +102,13 @@ impl Folder {
         match self.kind()? {
             Kind::Foreign => return Err(self.foreign()),
             Kind::Missing => self.create()?,
-            Kind::Empty => self
-                .disk
-                .make_private(&self.root)
-                .map_err(|error| failed("making private", &self.root, error))?,
+            Kind::Empty => {
+                self.disk
+                    .make_private(&self.root)
+                    .map_err(|error| failed("making private", &self.root, error))?;
+                // Whoever made it may have ended before its name was durable.
+                self.sync_names(1)?;
+            }
             Kind::Data => {
                 self.check_private()?;
                 self.format()?;
@@ -183,24 +186,26 @@ impl Folder {
             .map_err(|error| failed("writing", &path, error))
     }
 
+    /// Makes the folder and the directories above it, durably.
     fn create(&self) -> Result<(), BrokerError> {
-        let made = self
-            .disk
+        let above = self.root.ancestors().skip(1);
+        let missing = above
+            .take_while(|path| self.disk.info(or_here(path)).is_err())
+            .count();
+        self.disk
             .create_directories(&self.root)
-            .map_err(|error| failed("making", &self.root, error));
-        made.and_then(|()| {
-            match self
-                .root
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
-                Some(parent) => self
-                    .disk
-                    .sync_directory(parent)
-                    .map_err(|error| failed("flushing", parent, error)),
-                None => Ok(()),
-            }
-        })
+            .map_err(|error| failed("making", &self.root, error))?;
+        self.sync_names(missing + 1)
+    }
+
+    /// Makes the name of the folder durable, and those of so many directories above it less one.
+    fn sync_names(&self, count: usize) -> Result<(), BrokerError> {
+        for path in self.root.ancestors().skip(1).take(count).map(or_here) {
+            self.disk
+                .sync_directory(path)
+                .map_err(|error| failed("flushing", path, error))?;
+        }
+        Ok(())
     }
 
     fn kind(&self) -> Result<Kind, BrokerError> {
@@ -250,6 +255,15 @@ impl Folder {
         BrokerError::FolderForeign {
             path: self.root.clone(),
         }
+    }
+}
+
+/// The directory of a relative path without a parent is the current one.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
     }
 }
 

@@ -24,6 +24,7 @@ mod segment;
 
 pub use broker::LogBroker;
 pub use disk_real::RealDisk;
+pub use format::FORMAT_VERSION;
 pub use log_reader::LogReader;
 pub use options::{Codec, Durability, OpenOptions};
 pub use poison::LogState;

@@ -11,7 +11,7 @@ pub(crate) mod segment_header;
 pub(crate) mod sync_mark;
 
 /// The format that this program writes, and the newest that it reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 1;
 
 /// The checksums of all records begin with this, so that zeroed bytes never hold.
 pub(crate) const CHECKSUM_SEED: u32 = 0x7469_6469;

@@ -48,21 +48,23 @@ pub(crate) fn known_synced(survey: &Survey, first: u64, told: u64) -> u64 {
 
 /// Splits what is bad in a segment into damage and the beginning of the unfinished end.
 pub(crate) fn classify(survey: &Survey, synced: u64) -> (Vec<Damage>, Option<&Stretch>) {
-    let is_damage = |stretch: &&Stretch| stretch.expected < synced;
     let damage = survey
         .bad
         .iter()
-        .take_while(is_damage)
-        .map(|stretch| Damage {
-            offset: stretch.offset,
-            end: stretch.end,
-            lost: stretch.expected..stretch.next.unwrap_or(synced),
-            reason: stretch.reason,
-        });
-    (
-        damage.collect(),
-        survey.bad.iter().find(|stretch| stretch.expected >= synced),
-    )
+        .take_while(|stretch| !is_tail(stretch, synced));
+    let damage = damage.map(|stretch| Damage {
+        offset: stretch.offset,
+        end: stretch.end,
+        lost: stretch.expected..stretch.next.unwrap_or(synced),
+        reason: stretch.reason,
+    });
+    let tail = survey.bad.iter().find(|stretch| is_tail(stretch, synced));
+    (damage.collect(), tail)
+}
+
+/// Whether a stretch begins the unfinished end. Where the next frame carries on with the same position, only a sync mark is gone: what follows is kept.
+fn is_tail(stretch: &Stretch, synced: u64) -> bool {
+    stretch.expected >= synced && stretch.next != Some(stretch.expected)
 }
 
 /// Decides about the segment that begins at position `first`.
@@ -242,6 +244,21 @@ mod tests {
             assert_eq!(plan.damage[0].lost, 5..9);
             assert_eq!((plan.next, plan.offset, plan.cut), (9, None, None));
         }
+    }
+
+    #[test]
+    fn frames_behind_a_lost_sync_mark_are_kept() {
+        let survey = Survey {
+            frames: vec![frame(64, 0, 5, 0), frame(264, 5, 2, 5)],
+            bad: vec![bad(164, 264, 5, Some(5))],
+            end: 364,
+        };
+
+        let plan = plan(&survey, 0, 0);
+
+        assert_eq!((plan.next, plan.cut), (7, None));
+        assert_eq!(plan.carry.map(|carry| carry.first), Some(5));
+        assert!(plan.damage[0].lost.is_empty());
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! How the tests drive a log: a small executor, events, and folders.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use tidings_core::broker::{
-    Broker, Delivery, Position, PublishError, ReadRequest, Reader, Received, Recorded, Subscription,
+    Broker, BrokerError, Delivery, Position, PublishError, ReadRequest, Reader, Received, Recorded,
+    Subscription,
 };
 use tidings_core::{Envelope, EnvelopeParts, Pattern, Payload, Timestamp};
 use tidings_log::{LogBroker, OpenOptions, RealDisk};
-use tidings_testkit::ManualClock;
+use tidings_testkit::{FaultyDisk, ManualClock};
 
 struct Unpark(Thread);
 
@@ -91,6 +93,106 @@ pub(crate) fn envelopes(recorded: &[Recorded]) -> Vec<Envelope> {
         .iter()
         .map(|recorded| recorded.envelope.clone())
         .collect()
+}
+
+/// Everything that can be read, and the positions that are told to be lost.
+pub(crate) fn read_around_damage(
+    reader: &dyn Reader,
+) -> (Vec<Recorded>, Vec<std::ops::RangeInclusive<u64>>) {
+    let (mut all, mut lost, mut from) = (Vec::new(), Vec::new(), Position(0));
+    loop {
+        match block_on(reader.read(ReadRequest {
+            from,
+            patterns: &[],
+            events_max: 100,
+        })) {
+            Ok(page) => {
+                all.extend(page.events);
+                from = page.next;
+                if page.at_end {
+                    return (all, lost);
+                }
+            }
+            Err(BrokerError::Damaged {
+                from: first, to, ..
+            }) => {
+                assert!(first >= from && to >= first, "{first} {to}");
+                lost.push(first.0..=to.0);
+                from = to.next();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A log on a faulty disk, in small segments.
+pub(crate) fn on_faulty(disk: &FaultyDisk) -> OpenOptions {
+    let mut options = OpenOptions::new("/data", Arc::new(clock()), Arc::new(disk.clone()));
+    options.segment_bytes = 4_096;
+    options
+}
+
+/// How often something is repeated: less when the environment asks for haste.
+pub(crate) fn repeated(usually: u64, quick: u64) -> u64 {
+    let hurry = std::env::var_os("TIDINGS_TEST_QUICK").is_some();
+    if hurry { quick } else { usually }
+}
+
+/// What became of events that were published one batch after the other.
+#[derive(Default)]
+pub(crate) struct Journal {
+    pub(crate) acked: Vec<Envelope>,
+    /// Their outcome is not known, or they were refused: they may be there only if it is not known.
+    pub(crate) unknown: Vec<Envelope>,
+}
+
+impl Journal {
+    /// Publishes a batch and notes what became of it.
+    pub(crate) fn publish(&mut self, broker: &LogBroker, batch: &[Envelope]) -> bool {
+        let outcomes = block_on(broker.publish(batch));
+        let mut all = true;
+        for (outcome, envelope) in outcomes.into_iter().zip(batch) {
+            match outcome {
+                Ok(_) => self.acked.push(envelope.clone()),
+                Err(error) => {
+                    all = false;
+                    if error.may_have_happened() {
+                        self.unknown.push(envelope.clone());
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Checks that everything acknowledged is there, in order and once, and that nothing else is but what is not known.
+    pub(crate) fn check(&self, recorded: &[Recorded], about: &str) {
+        let mut acked = self.acked.iter().peekable();
+        let mut seen = HashSet::new();
+        for recorded in recorded {
+            assert!(
+                seen.insert(recorded.envelope.event_id().to_owned()),
+                "{about}: {} is there twice",
+                recorded.envelope.event_id()
+            );
+            if acked
+                .next_if(|expected| **expected == recorded.envelope)
+                .is_none()
+            {
+                assert!(
+                    self.unknown.contains(&recorded.envelope),
+                    "{about}: {} should not be there",
+                    recorded.envelope.event_id()
+                );
+            }
+        }
+        if let Some(missing) = acked.next() {
+            panic!(
+                "{about}: {} was acknowledged and is lost or out of order",
+                missing.event_id()
+            );
+        }
+    }
 }
 
 /// The next deliveries that are not empty.

@@ -5,5 +5,6 @@
     reason = "a panic of a test is its failure report"
 )]
 
+mod crash;
 mod driver;
 mod way;
