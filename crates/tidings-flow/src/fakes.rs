@@ -1,7 +1,7 @@
 //! What the tests of this crate own: a broker in memory, a clock that is moved by hand, chance that repeats.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tidings_core::broker::{
@@ -105,6 +105,8 @@ pub(crate) struct FakeState {
     faults: VecDeque<Fault>,
     fault_always: Option<Fault>,
     pub(crate) receive_errors: VecDeque<BrokerError>,
+    /// Told by the receive half once everything on the log was handed out.
+    pub(crate) lost: bool,
     pub(crate) settle_failures: usize,
     pub(crate) publishes: usize,
     pub(crate) flushes: usize,
@@ -171,6 +173,12 @@ impl FakeBroker {
         let end = state.log.len() as u64;
         drop(state);
         self.end.send_replace(end);
+    }
+
+    /// Takes the one scope away from its consumer.
+    pub(crate) fn lose_scope(&self) {
+        self.lock().lost = true;
+        self.end.send_modify(|_| {});
     }
 
     /// Everything of a type, in order.
@@ -300,6 +308,7 @@ impl Broker for SharedBroker {
                 broker: Arc::clone(&self.0),
                 group: name.to_owned(),
                 watermark: Mutex::new(LowWatermark::new(from)),
+                left: AtomicBool::new(false),
             });
             Ok(Subscription {
                 receive: Box::new(FakeReceive {
@@ -331,6 +340,7 @@ struct FakeSubscription {
     broker: Arc<FakeBroker>,
     group: String,
     watermark: Mutex<LowWatermark>,
+    left: AtomicBool,
 }
 
 impl FakeSubscription {
@@ -344,6 +354,9 @@ impl FakeSubscription {
 
 impl Drop for FakeSubscription {
     fn drop(&mut self) {
+        if self.left.load(Ordering::Acquire) {
+            return;
+        }
         if let Some(group) = self.broker.lock().groups.get_mut(&self.group) {
             group.owned = false;
         }
@@ -357,12 +370,25 @@ struct FakeReceive {
     next: u64,
 }
 
+fn scope() -> Scope {
+    Scope {
+        name: "all".into(),
+        generation: 1,
+    }
+}
+
 impl Receive for FakeReceive {
     fn receive(&mut self, events_max: usize) -> BoxFuture<'_, Result<Received, BrokerError>> {
         Box::pin(async move {
             let next = self.next;
-            let _end = self.end.wait_for(|end| *end > next).await;
+            let _end = self
+                .end
+                .wait_for(|end| *end > next || self.shared.broker.lock().lost)
+                .await;
             let mut state = self.shared.broker.lock();
+            if std::mem::take(&mut state.lost) {
+                return Ok(Received::Lost(scope()));
+            }
             if let Some(error) = state.receive_errors.pop_front() {
                 return Err(error);
             }
@@ -396,10 +422,7 @@ impl Receive for FakeReceive {
                 group.handed_out_before = group.handed_out_before.max(self.next + 3);
             }
             Ok(Received::Deliveries {
-                scope: Scope {
-                    name: "all".into(),
-                    generation: 1,
-                },
+                scope: scope(),
                 deliveries,
             })
         })
@@ -464,11 +487,17 @@ impl Settle for FakeSubscription {
         Box::pin(async move {
             let mut state = self.broker.lock();
             state.leaves += 1;
-            // Whoever leaves in order says how far it came.
-            let position = self.watermark.lock().unwrap().position();
+            // Nothing is suspected of a group that left without gaps.
+            let watermark = self.watermark.lock().unwrap();
+            let position = watermark.position();
+            let no_gaps = watermark.open_count() == 0;
             if let Some(group) = state.groups.get_mut(&self.group) {
-                group.handed_out_before = position;
+                if no_gaps {
+                    group.handed_out_before = position;
+                }
+                group.owned = false;
             }
+            self.left.store(true, Ordering::Release);
             Ok(())
         })
     }

@@ -86,9 +86,18 @@ impl Pipeline {
         if envelopes.is_empty() {
             return Ok(());
         }
-        let Some(mut trouble) = self.publish_once(envelopes).await? else {
-            return Ok(());
-        };
+        match self.publish_once(envelopes).await? {
+            None => Ok(()),
+            // Boxed, so that the common way does not carry the room for the rare one.
+            Some(trouble) => Box::pin(self.publish_in_trouble(cause, trouble)).await,
+        }
+    }
+
+    async fn publish_in_trouble(
+        &self,
+        cause: Option<Position>,
+        mut trouble: Unpublished,
+    ) -> Result<(), PublishError> {
         let _paused = Trouble::begin(self, &trouble.reason);
         loop {
             self.clock.sleep(PAUSE_RETRY_INTERVAL).await;
@@ -101,8 +110,13 @@ impl Pipeline {
             }
             match self.publish_once(&trouble.left).await? {
                 None => return Ok(()),
-                // What may have been written once is looked for until it is there or refused for certain.
-                Some(next) => trouble = next,
+                // What may have been written once is looked for from then on, however clearly later tries are refused.
+                Some(next) => {
+                    trouble = Unpublished {
+                        ambiguous: trouble.ambiguous || next.ambiguous,
+                        ..next
+                    }
+                }
             }
         }
     }

@@ -186,9 +186,12 @@ struct Route {
 struct Sorter {
     scopes: Vec<Scope>,
     routes: HashMap<String, Option<Route>>,
+    /// The type seen last and its route: events of one type often come together.
+    route_last: (String, Option<Route>),
     /// The classes of calls by handler: all single handlers share the first.
     classes: Vec<usize>,
-    unordered: u64,
+    /// Counts what was received, from 1.
+    sequence: u64,
     items: Vec<(LaneKey, usize, Work)>,
     unwanted: Vec<Token>,
 }
@@ -210,8 +213,9 @@ impl Sorter {
         Self {
             scopes: Vec::new(),
             routes: HashMap::new(),
+            route_last: (String::new(), None),
             classes,
-            unordered: 0,
+            sequence: 0,
             items: Vec::new(),
             unwanted: Vec::new(),
         }
@@ -238,15 +242,14 @@ impl Sorter {
             self.unwanted.push(delivery.token);
             return;
         }
+        self.sequence += 1;
         let lane = LaneKey(match delivery.envelope.key() {
             Some(key) => pipeline.hasher.hash_one(key.as_ref()),
-            None => {
-                self.unordered = self.unordered.wrapping_add(1);
-                pipeline.hasher.hash_one(self.unordered)
-            }
+            None => pipeline.hasher.hash_one(self.sequence),
         });
         let work = Work {
             token: delivery.token,
+            sequence: self.sequence,
             scope,
             position: delivery.position,
             append_time: delivery.append_time,
@@ -268,22 +271,36 @@ impl Sorter {
     }
 
     fn route(&mut self, pipeline: &Pipeline, event_type: &EventType) -> Option<Route> {
-        if let Some(route) = self.routes.get(event_type.as_str()) {
-            return *route;
+        let text = event_type.as_str();
+        if self.route_last.0 == text {
+            return self.route_last.1;
         }
+        let route = match self.routes.get(text) {
+            Some(route) => *route,
+            None => {
+                let route = self.find_route(pipeline, event_type);
+                if self.routes.len() < ROUTES_MAX {
+                    self.routes.insert(text.to_owned(), route);
+                }
+                route
+            }
+        };
+        self.route_last.0.clear();
+        self.route_last.0.push_str(text);
+        self.route_last.1 = route;
+        route
+    }
+
+    fn find_route(&self, pipeline: &Pipeline, event_type: &EventType) -> Option<Route> {
         let handler = pipeline.handlers.iter().position(|handler| {
             handler
                 .patterns()
                 .iter()
                 .any(|pattern| pattern.matches(event_type))
-        });
-        let route = handler.map(|handler| Route {
+        })?;
+        Some(Route {
             handler,
             class: self.classes.get(handler).copied().unwrap_or(0),
-        });
-        if self.routes.len() < ROUTES_MAX {
-            self.routes.insert(event_type.as_str().to_owned(), route);
-        }
-        route
+        })
     }
 }

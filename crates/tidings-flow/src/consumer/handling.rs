@@ -122,7 +122,8 @@ impl Pipeline {
                     emitted: emitted.len() as u64,
                 }
             }
-            Err(failure) => self.failed(running, &failure).await,
+            // Boxed, so that the common way does not carry the room for the rare one.
+            Err(failure) => Box::pin(self.failed(running, &failure)).await,
         }
     }
 

@@ -19,6 +19,10 @@ use tidings_core::seam::{Chance, Clock};
 use tidings_core::{Code, Envelope, Pattern, Timestamp, codes};
 use tokio::sync::{Notify, watch};
 
+/// Outcomes that are worth a call of the broker while there is more to handle. A busy worker reaches this within milliseconds, and whoever falls idle or is
+/// slow does not wait for it.
+const SETTLE_EVENTS_MIN: usize = 64;
+
 /// A handler of either kind.
 pub(super) enum Handler {
     Single(Arc<dyn DeliveryHandler>),
@@ -58,6 +62,8 @@ impl std::fmt::Debug for Handler {
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) token: Token,
+    /// Counts what was received, so that older and newer can be told apart.
+    pub(super) sequence: u64,
     /// Which of the receiver's scopes it came from.
     pub(super) scope: usize,
     pub(super) position: Option<Position>,
@@ -97,6 +103,8 @@ pub(super) struct Exchange {
     pub(super) calls: Vec<Call<Work>>,
     /// How many items to take at most.
     pub(super) items_max: usize,
+    /// Brought: whether the last calls took long, so that nothing should wait for the next ones.
+    pub(super) slow: bool,
 }
 
 /// How far a consumer is, for those who wait for it.
@@ -124,7 +132,13 @@ pub(super) struct State {
     /// Publishes that the broker refuses at the moment.
     troubles: usize,
     paused_by_user: bool,
+    /// The newest event that was ever started.
+    sequence_started: u64,
+    /// Nothing is fetched any more; what is older than the newest event started is still handled.
     pub(super) draining: bool,
+    /// Nothing is started any more.
+    stopping: bool,
+    /// Nothing runs any more.
     pub(super) closing: bool,
     pub(super) counts: ConsumerStats,
 }
@@ -135,6 +149,12 @@ impl State {
         self.table
             .room()
             .saturating_sub(self.outcomes.len() + self.settling)
+    }
+
+    /// Gives deliveries back, to be delivered again to whoever comes next.
+    fn release(&mut self, works: &[Work]) {
+        let releases = works.iter().map(|work| (work.token, SettleAction::Release));
+        self.outcomes.extend(releases);
     }
 
     /// Whether nothing is on its way.
@@ -194,7 +214,9 @@ impl Pipeline {
             idle_workers: Vec::new(),
             troubles: 0,
             paused_by_user: false,
+            sequence_started: 0,
             draining: false,
+            stopping: false,
             closing: false,
             counts: ConsumerStats::default(),
         };
@@ -283,23 +305,36 @@ impl Pipeline {
             state.table.call_ended();
         }
         state.table.start(exchange.items_max, &mut exchange.calls);
+        for call in &exchange.calls {
+            state.sequence_started = newest(call).max(state.sequence_started);
+        }
         state.idle_workers.retain(|idle| *idle != worker);
-        if exchange.calls.is_empty() {
+        let idle = exchange.calls.is_empty();
+        if idle {
             state.idle_workers.push(worker);
         }
-        let goes_on = !state.draining;
-        self.wake_after(state);
+        if state.draining && !state.stopping && state.table.held() == 0 {
+            state.stopping = true;
+            self.wake_workers();
+        }
+        let goes_on = !state.stopping;
+        let settle = idle || exchange.slow || state.outcomes.len() >= SETTLE_EVENTS_MIN;
+        self.wake(state, settle);
         goes_on
     }
 
     /// Wakes who has something to do after a change, and lets go of the lock first.
-    pub(super) fn wake_after(&self, mut state: MutexGuard<'_, State>) {
+    pub(super) fn wake_after(&self, state: MutexGuard<'_, State>) {
+        self.wake(state, true);
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>, settle: bool) {
         let worker = state
             .table
             .may_start()
             .then(|| state.idle_workers.pop())
             .flatten();
-        let settler = !state.settler_awake && !state.outcomes.is_empty();
+        let settler = settle && !state.settler_awake && !state.outcomes.is_empty();
         state.settler_awake |= settler;
         let receiver = state.receiver_waits && self.wants_more(&state);
         if receiver {
@@ -317,11 +352,14 @@ impl Pipeline {
         }
     }
 
-    /// Whether it pays to receive now: there is much room, or some room and too little to do.
+    /// Whether it pays to receive now: there is much room, or some room and few lanes to work on, or any room and nothing to do at all.
     pub(super) fn wants_more(&self, state: &State) -> bool {
         let room = state.room();
-        room > self.config.in_flight_max / 4
-            || (room > 0 && state.table.ready_lanes() < self.config.parallel)
+        let held_max = self.config.in_flight_max;
+        let ready = state.table.ready_lanes();
+        room > held_max / 4
+            || (room > held_max / 64 && ready < self.config.parallel)
+            || (room > 0 && ready == 0 && state.table.running() == 0)
     }
 
     /// Pauses or resumes for the user.
@@ -331,13 +369,30 @@ impl Pipeline {
         self.apply_pause(state);
     }
 
-    /// Stops fetching and starting; wakes everybody to see it.
+    /// Stops fetching, and keeps of what is queued only what is older than the newest event started: if that is handled, the group's place in the log has no
+    /// gaps, and nothing that was handled comes again. A group that the user has paused starts nothing at all.
     pub(super) fn begin_drain(&self) {
         self.shutdown.request();
         let mut state = self.lock();
         state.draining = true;
+        state.stopping = state.paused_by_user;
+        let newest = state.sequence_started;
+        let newer = state.table.withdraw(|work| work.sequence > newest);
+        state.release(&newer);
         self.apply_pause(state);
         self.receiver.notify_one();
+        self.wake_workers();
+    }
+
+    /// Starts nothing any more.
+    pub(super) fn stop_starting(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        self.apply_pause(state);
+        self.wake_workers();
+    }
+
+    fn wake_workers(&self) {
         for worker in &self.workers {
             worker.notify_one();
         }
@@ -347,10 +402,7 @@ impl Pipeline {
     pub(super) fn release_queued(&self) {
         let mut state = self.lock();
         let withdrawn = state.table.withdraw(|_| true);
-        let releases = withdrawn
-            .iter()
-            .map(|work| (work.token, SettleAction::Release));
-        state.outcomes.extend(releases);
+        state.release(&withdrawn);
         self.wake_after(state);
     }
 
@@ -363,7 +415,7 @@ impl Pipeline {
     }
 
     fn apply_pause(&self, mut state: MutexGuard<'_, State>) {
-        let paused = state.paused_by_user || state.troubles > 0 || state.draining;
+        let paused = state.paused_by_user || state.troubles > 0 || state.stopping;
         state.table.set_paused(paused);
         self.wake_after(state);
     }
@@ -393,6 +445,17 @@ impl Pipeline {
             running: state.table.running(),
             paused: state.paused_by_user,
             ..state.counts.clone()
+        }
+    }
+}
+
+/// The newest event of a call.
+fn newest(call: &Call<Work>) -> u64 {
+    match call {
+        Call::One(running) => running.item.sequence,
+        Call::Many(taken) => {
+            let sequences = taken.iter().map(|running| running.item.sequence);
+            sequences.max().unwrap_or(0)
         }
     }
 }

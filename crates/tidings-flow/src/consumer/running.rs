@@ -8,6 +8,7 @@ use crate::runtime::Tasks;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_core::BoxFuture;
 use tidings_core::broker::{Receive, Resumed};
 
 /// A consumer that works. Dropping it stops it where it is, without settling what is in flight; [`drain`](Self::drain) is the gentle way.
@@ -75,6 +76,9 @@ impl RunningConsumer {
 
     /// Stops fetching, lets the handlers that run finish, settles, makes it durable and leaves the group. At the deadline the rest is cancelled.
     ///
+    /// Of what is queued only events older than the newest one started are still handled, for half of the time at most: then the group's place in the log has no
+    /// gap, and the next start handles nothing twice. A paused consumer starts nothing at all.
+    ///
     /// **Guarantee**: after `Ok` everything handled is settled durably; nothing that is not settled is lost, it is handled at the next start.
     ///
     /// **Errors**: [`DrainError::Unfinished`] if handlers were cancelled, [`DrainError::Broker`] if the broker could not save; the group is left all the same.
@@ -90,12 +94,7 @@ impl RunningConsumer {
             receive = self.fetching.join_all() => Some(receive),
             () = &mut over => None,
         };
-        let in_time = receive.is_some()
-            && tokio::select! {
-                biased;
-                _ = self.working.join_all() => true,
-                () = &mut over => false,
-            };
+        let in_time = receive.is_some() && self.workers_ended(&mut over, deadline / 2).await;
         let unfinished = if in_time {
             0
         } else {
@@ -104,6 +103,7 @@ impl RunningConsumer {
         self.fetching.abort_all();
         self.working.abort_all();
         self.timing.abort_all();
+        self.timing.join_all().await;
         pipeline.release_queued();
         pipeline.lock().closing = true;
         pipeline.settler.notify_one();
@@ -125,5 +125,20 @@ impl RunningConsumer {
             group: group(),
             source,
         })
+    }
+
+    /// Waits for the workers until the deadline; for half of it they may start what is older than the newest event that was started.
+    async fn workers_ended(&mut self, over: &mut BoxFuture<'_, ()>, half: Duration) -> bool {
+        let half_over = self.handle.pipeline.clock.sleep(half);
+        tokio::select! {
+            biased;
+            _ = self.working.join_all() => return true,
+            () = half_over => self.handle.pipeline.stop_starting(),
+        }
+        tokio::select! {
+            biased;
+            _ = self.working.join_all() => true,
+            () = over => false,
+        }
     }
 }

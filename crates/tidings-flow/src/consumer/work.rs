@@ -19,6 +19,9 @@ const CHUNK_TIME: Duration = Duration::from_micros(100);
 /// Items that a worker takes at once at most.
 const CHUNK_ITEMS_MAX: usize = 256;
 
+/// Calls that a worker begins before other tasks have their turn; tokio's own budget is twice as much.
+const BEGUN_MAX: usize = 64;
+
 /// Works until draining begins and everything that runs here has ended.
 pub(super) async fn work(pipeline: Arc<Pipeline>, me: usize) {
     let _watch = TaskWatch {
@@ -33,8 +36,10 @@ pub(super) async fn work(pipeline: Arc<Pipeline>, me: usize) {
             calls_ended: 0,
             calls: Vec::new(),
             items_max: 1,
+            slow: false,
         },
         handlings: FuturesUnordered::new(),
+        begun: 0,
     };
     while worker.turn(me).await {}
 }
@@ -51,6 +56,8 @@ struct Worker {
     exchange: Exchange,
     /// Calls that wait for something.
     handlings: FuturesUnordered<BoxFuture<'static, CallEnd>>,
+    /// Calls begun since other tasks had their turn.
+    begun: usize,
 }
 
 impl Worker {
@@ -74,9 +81,13 @@ impl Worker {
                 () = woken => {}
             }
         } else {
+            self.begun += self.exchange.calls.len();
             self.begin_all().await;
-            // Lets other tasks run, and the handlers' own tokio resources refill their budget.
-            tokio::task::yield_now().await;
+            if self.begun >= BEGUN_MAX || self.exchange.slow {
+                self.begun = 0;
+                // Lets other tasks run, and the handlers' own tokio resources refill their budget.
+                tokio::task::yield_now().await;
+            }
         }
         self.take_ended().await;
         true
@@ -94,6 +105,7 @@ impl Worker {
         .await;
         self.exchange.calls = calls;
         let took = self.pipeline.clock.elapsed().saturating_sub(before);
+        self.exchange.slow = took > CHUNK_TIME;
         let items_max = self.exchange.items_max;
         self.exchange.items_max = if took > CHUNK_TIME * 2 {
             (items_max / 2).max(1)

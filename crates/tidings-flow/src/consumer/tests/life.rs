@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::consumer::DrainError;
+use crate::runtime::SystemClock;
 use std::future::{pending, ready};
 use tidings_core::codes;
 use tokio::sync::Semaphore;
@@ -196,4 +197,81 @@ async fn dropping_the_handle_stops_everything() {
     assert_eq!(seen.len(), 0);
     // The group is free again.
     let _next = stage.start(TestHandler::of("a.b", |_| ready(Ok(())))).await;
+}
+
+#[tokio::test]
+async fn what_is_queued_of_a_lost_scope_is_forgotten() {
+    let mut stage = Stage::new();
+    stage.config.parallel = 1;
+    let gate = Arc::new(Semaphore::new(0));
+    let handler = {
+        let gate = Arc::clone(&gate);
+        TestHandler::of("a.b", move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                drop(gate.acquire().await);
+                Ok(())
+            }
+        })
+    };
+    let consumer = stage.start(handler).await;
+    stage
+        .broker
+        .append((0..10).map(|number| event("a.b", None, number)));
+    stage.settle_down().await;
+
+    stage.broker.lose_scope();
+    stage.settle_down().await;
+    assert_eq!(consumer.stats().in_flight, 1, "only what runs is left");
+    gate.add_permits(1);
+    stage.idle(&consumer).await;
+
+    assert_eq!(consumer.stats().handled, 1);
+    assert_eq!(stage.broker.lock().acked, [0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_orderly_drains_on_many_threads_each_event_is_handled_once() {
+    const EVENTS: usize = 3_000;
+    let mut stage = Stage::new();
+    stage.config.parallel = 8;
+    stage.config.in_flight_max = 64;
+    let seen = Seen::default();
+    let key = |number: usize| format!("k{}", number % 13);
+    stage
+        .broker
+        .append((0..EVENTS).map(|number| event("a.b", Some(&key(number)), number)));
+
+    let limit = Duration::from_secs(60);
+    let mut rounds = 0;
+    while seen.len() < EVENTS {
+        rounds += 1;
+        let enough = seen.len() + 1 + rounds * 7 % 400;
+        let handler = {
+            let seen = seen.clone();
+            TestHandler::of("a.b", move |context| {
+                let seen = seen.clone();
+                async move {
+                    tokio::task::yield_now().await;
+                    seen.note(context.envelope.event_id());
+                    context.emit.draft(draft("b.c", "k"))
+                }
+            })
+        };
+        let builder = stage.builder("group").clock(Arc::new(SystemClock::new()));
+        let consumer = builder.handler(Arc::new(handler)).start().await.unwrap();
+        let progress = async {
+            while seen.len() < enough.min(EVENTS) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(limit, progress).await.unwrap();
+        let drained = tokio::time::timeout(limit, consumer.drain(limit)).await;
+        drained.unwrap().unwrap();
+    }
+
+    assert!(rounds > 3);
+    assert_eq!(seen.len(), EVENTS);
+    assert_eq!(stage.broker.events_of("b.c").len(), EVENTS);
+    assert!(stage.broker.doubles().is_empty());
 }
