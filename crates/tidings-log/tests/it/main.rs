@@ -7,4 +7,5 @@
 
 mod crash;
 mod driver;
+mod rot;
 mod way;
