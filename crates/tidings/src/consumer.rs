@@ -2,6 +2,7 @@
 
 use crate::{Error, Tidings};
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::broker::{GroupLag, GroupName, StartAt};
@@ -12,8 +13,8 @@ use tidings_flow::consumer::{
     Backoff, Consumer, ConsumerConfig, ConsumerHandle as FlowHandle, ConsumerStats, Observer,
 };
 use tidings_flow::handler::{
-    BatchFunction, BatchHandler, DeliveryHandler, Handler, RawFunction, RawHandler,
-    TypedBatchHandler, TypedHandler,
+    BatchArguments, BatchHandler, DeliveryHandler, EnvelopeArguments, EventArguments, Handler,
+    HandlerFuture, HandlerResult, RawHandler, TypedBatchHandler, TypedHandler,
 };
 
 /// A consumer group's handlers and how they are called, before it starts.
@@ -48,21 +49,27 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Adds an `async fn` whose first argument is the event it handles; see [`Handler`].
+    /// Adds an `async fn` whose first argument is the event it handles, and whose others, at most six, are extractors.
     ///
     /// A consumer may have several, each of another event type.
-    pub fn on<H: Handler<Marker>, Marker: 'static>(self, handler: H) -> Self {
+    pub fn on<F, Arguments>(self, handler: F) -> Self
+    where
+        F: Handler<Arguments>,
+        F::Future: HandlerFuture,
+        Arguments: EventArguments,
+    {
         self.handler(Arc::new(TypedHandler::new(handler)))
     }
 
-    /// Adds an `async fn` of envelopes, for all events that match a pattern such as `order.*` or `**`.
+    /// Adds an `async fn` whose first argument is the [`Envelope`](crate::Envelope), for all events that match a pattern such as `order.*` or `**`.
     ///
     /// An event goes to one handler of a consumer: the first added that matches.
-    pub fn on_raw<F: RawFunction<Marker>, Marker: 'static>(
-        mut self,
-        pattern: &str,
-        handler: F,
-    ) -> Self {
+    pub fn on_raw<F, Arguments>(mut self, pattern: &str, handler: F) -> Self
+    where
+        F: Handler<Arguments>,
+        F::Future: HandlerFuture,
+        Arguments: EnvelopeArguments,
+    {
         match pattern.parse::<Pattern>() {
             Ok(pattern) => self.handler(Arc::new(RawHandler::new(pattern, handler))),
             Err(error) => {
@@ -72,8 +79,13 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Adds an `async fn` of several events of one type, each of another key, that answers for each; see [`BatchFunction`].
-    pub fn on_batch<F: BatchFunction<Marker>, Marker: 'static>(self, handler: F) -> Self {
+    /// Adds an `async fn` of several events of one type, each of another key, that answers for each; see [`BatchItem`](crate::handler::BatchItem).
+    pub fn on_batch<F, Arguments>(self, handler: F) -> Self
+    where
+        F: Handler<Arguments>,
+        F::Future: Future<Output = Vec<HandlerResult>> + Send + 'static,
+        Arguments: BatchArguments,
+    {
         self.batch_handler(Arc::new(TypedBatchHandler::new(handler)))
     }
 

@@ -1,7 +1,7 @@
 //! Handlers that take several events in one call, each of another key, and answer for each.
 
 use super::typed::{decode, pattern_of};
-use super::{BatchHandler, HandlerResult};
+use super::{BatchHandler, Handler, HandlerResult};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -63,82 +63,75 @@ impl FromShared for Shutdown {
     }
 }
 
-/// An `async fn` from a `Vec` of [`BatchItem`]s, and up to three further arguments, to one result for each item, in their order.
-///
-/// It is implemented for every such function; nobody writes an implementation.
-///
-/// **Errors**: an event that does not decode is answered for with a permanent failure and is not among the items. An answer with another number of results is a permanent failure
-/// of the whole batch.
+/// The arguments of a batch handler: a `Vec` of [`BatchItem`]s, then up to six values that belong to the batch as a whole.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a handler of batches",
-    label = "not a handler of batches",
-    note = "a batch handler is an `async fn(Vec<BatchItem<E>>, …) -> Vec<Result<(), HandlerError>>` for an event E (a type with #[derive(Event)]); \
-            its other arguments, at most three, are State<T> or Shutdown",
-    note = "its future must be Send: hold no Rc and no lock guard across an .await"
+    message = "`{Self}` are not the arguments of a batch handler",
+    label = "the first argument is not a Vec<BatchItem<E>>",
+    note = "the first argument is a Vec<BatchItem<E>> of an event E (a type with #[derive(Event)]), the others, at most six, are State<T> or Shutdown"
 )]
-pub trait BatchFunction<Marker>: Send + Sync + 'static {
-    /// The event it handles.
+pub trait BatchArguments: Sized + Send + 'static {
+    /// The event that is handled.
     type Event: Event;
 
     /// Checks when a consumer starts that what the function asks for is there.
-    fn check(&self, states: &States) -> Result<(), String>;
+    fn check(states: &States) -> Result<(), String>;
 
-    /// Calls the function.
+    /// Puts the items and what the consumer shares together.
     ///
-    /// **Cancel**: the function stops at its next await.
-    fn call(
-        &self,
+    /// **Errors**: count as a failure of every event of the batch.
+    fn extract(
         items: Vec<BatchItem<Self::Event>>,
-        shared: Arc<HandlerShared>,
-    ) -> impl Future<Output = Result<Vec<HandlerResult>, HandlerError>> + Send;
+        shared: &HandlerShared,
+    ) -> Result<Self, HandlerError>;
 }
 
-/// Writes `BatchFunction` for functions of one number of further arguments; the marker is the tuple of the arguments.
-macro_rules! batch_function_of {
+/// Writes `BatchArguments` for one number of further arguments.
+macro_rules! batch_arguments_of {
     ($($argument:ident $value:ident),*) => {
-        impl<F, E, Fut, $($argument,)*> BatchFunction<(E, $($argument,)*)> for F
-        where
-            F: Fn(Vec<BatchItem<E>>, $($argument),*) -> Fut + Send + Sync + 'static,
-            Fut: Future<Output = Vec<HandlerResult>> + Send,
-            E: Event,
-            $($argument: FromShared,)*
-        {
+        impl<E: Event, $($argument: FromShared + 'static,)*> BatchArguments for (Vec<BatchItem<E>>, $($argument,)*) {
             type Event = E;
 
-            fn check(&self, _states: &States) -> Result<(), String> {
+            fn check(_states: &States) -> Result<(), String> {
                 $($argument::check(_states)?;)*
                 Ok(())
             }
 
-            async fn call(&self, items: Vec<BatchItem<E>>, _shared: Arc<HandlerShared>) -> Result<Vec<HandlerResult>, HandlerError> {
-                $(let $value = $argument::from_shared(&_shared)?;)*
-                Ok((self)(items, $($value),*).await)
+            fn extract(items: Vec<BatchItem<E>>, _shared: &HandlerShared) -> Result<Self, HandlerError> {
+                $(let $value = $argument::from_shared(_shared)?;)*
+                Ok((items, $($value,)*))
             }
         }
     };
 }
 
-batch_function_of!();
-batch_function_of!(A1 a1);
-batch_function_of!(A1 a1, A2 a2);
-batch_function_of!(A1 a1, A2 a2, A3 a3);
+super::each_count!(batch_arguments_of);
 
 /// A function of batches as the runtime calls it: subscribes to exactly its event type and decodes the payloads.
-pub struct TypedBatchHandler<F, Marker> {
+///
+/// It is an `async fn` from the arguments to one result for each item, in their order.
+///
+/// **Errors**: an event that does not decode is answered for with a permanent failure and is not among the items. An answer with another number of results is a permanent failure
+/// of the whole batch.
+pub struct TypedBatchHandler<F, Arguments> {
     function: Arc<F>,
     patterns: [Pattern; 1],
     events_max: usize,
-    marker: PhantomData<fn() -> Marker>,
+    arguments: PhantomData<fn() -> Arguments>,
 }
 
-impl<F: BatchFunction<Marker>, Marker> TypedBatchHandler<F, Marker> {
+impl<F, Arguments> TypedBatchHandler<F, Arguments>
+where
+    F: Handler<Arguments>,
+    F::Future: Future<Output = Vec<HandlerResult>> + Send + 'static,
+    Arguments: BatchArguments,
+{
     /// Makes a function callable by the runtime, with up to [`HANDLER_BATCH_EVENTS_MAX`] events a call.
     pub fn new(function: F) -> Self {
         Self {
             function: Arc::new(function),
-            patterns: [pattern_of::<F::Event>()],
+            patterns: [pattern_of::<Arguments::Event>()],
             events_max: HANDLER_BATCH_EVENTS_MAX,
-            marker: PhantomData,
+            arguments: PhantomData,
         }
     }
 
@@ -151,7 +144,7 @@ impl<F: BatchFunction<Marker>, Marker> TypedBatchHandler<F, Marker> {
     }
 }
 
-impl<F, Marker> fmt::Debug for TypedBatchHandler<F, Marker> {
+impl<F, Arguments> fmt::Debug for TypedBatchHandler<F, Arguments> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedBatchHandler")
             .field("patterns", &self.patterns)
@@ -160,9 +153,14 @@ impl<F, Marker> fmt::Debug for TypedBatchHandler<F, Marker> {
     }
 }
 
-impl<F: BatchFunction<Marker>, Marker: 'static> BatchHandler for TypedBatchHandler<F, Marker> {
+impl<F, Arguments> BatchHandler for TypedBatchHandler<F, Arguments>
+where
+    F: Handler<Arguments>,
+    F::Future: Future<Output = Vec<HandlerResult>> + Send + 'static,
+    Arguments: BatchArguments,
+{
     fn name(&self) -> &str {
-        F::Event::TYPE
+        self.function.name().unwrap_or(Arguments::Event::TYPE)
     }
 
     fn patterns(&self) -> &[Pattern] {
@@ -174,18 +172,19 @@ impl<F: BatchFunction<Marker>, Marker: 'static> BatchHandler for TypedBatchHandl
     }
 
     fn check(&self, states: &States) -> Result<(), String> {
-        self.function.check(states)
+        Arguments::check(states)
     }
 
     fn handle(&self, contexts: Vec<HandlerContext>) -> BoxFuture<'static, Vec<HandlerResult>> {
         let function = Arc::clone(&self.function);
         Box::pin(async move {
-            let (items, mut answers) = decode_all::<F::Event>(&contexts).await;
+            let (items, mut answers) = decode_all::<Arguments::Event>(&contexts).await;
             let expected = items.len();
             let given = match contexts.first() {
-                Some(context) if expected > 0 => {
-                    function.call(items, Arc::clone(&context.shared)).await
-                }
+                Some(context) if expected > 0 => match Arguments::extract(items, &context.shared) {
+                    Ok(arguments) => Ok(function.call(arguments).await),
+                    Err(error) => Err(error),
+                },
                 _ => Ok(Vec::new()),
             };
             merge(&mut answers, given, expected);

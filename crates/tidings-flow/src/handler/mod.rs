@@ -1,14 +1,30 @@
 //! What the consumer runtime calls: one event at a time, or a batch with an outcome for each.
 
+/// Hands a macro each number of arguments behind the first, from none to six, as pairs of a type parameter and a name.
+macro_rules! each_count {
+    ($write:ident) => {
+        $write!();
+        $write!(A1 a1);
+        $write!(A1 a1, A2 a2);
+        $write!(A1 a1, A2 a2, A3 a3);
+        $write!(A1 a1, A2 a2, A3 a3, A4 a4);
+        $write!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5);
+        $write!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5, A6 a6);
+    };
+}
+use each_count;
+
 mod batch;
+mod function;
 mod outcome;
 mod raw;
 mod typed;
 
-pub use batch::{BatchFunction, BatchItem, FromShared, TypedBatchHandler};
+pub use batch::{BatchArguments, BatchItem, FromShared, TypedBatchHandler};
+pub use function::{Handler, HandlerFuture, Named};
 pub use outcome::IntoHandlerResult;
-pub use raw::{RawFunction, RawHandler};
-pub use typed::{Handler, Named, TypedHandler};
+pub use raw::{EnvelopeArguments, RawHandler};
+pub use typed::{EventArguments, TypedHandler};
 
 use std::time::Duration;
 use tidings_core::extract::{HandlerContext, HandlerError, States};

@@ -1,107 +1,102 @@
 //! Handlers that take the envelope as it is, for events without a Rust type.
 
-use super::{DeliveryHandler, HandlerResult, IntoHandlerResult};
+use super::{DeliveryHandler, Handler, HandlerFuture, HandlerResult, IntoHandlerResult as _};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use tidings_core::extract::{FromDelivery, HandlerContext, States};
+use tidings_core::extract::{FromDelivery, HandlerContext, HandlerError, States};
 use tidings_core::{BoxFuture, Envelope, Pattern};
 
-/// An `async fn` whose first argument is the [`Envelope`] and whose others, at most six, are extractors.
-///
-/// It is implemented for every such function; nobody writes an implementation.
+/// The arguments of a raw handler: the [`Envelope`], then up to six extractors.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a handler of envelopes",
-    label = "not a handler of envelopes",
-    note = "a raw handler is an `async fn` whose first argument is an Envelope, whose other arguments, at most six, are extractors \
-            (State<T>, Metadata, Emit, Shutdown), and which returns nothing or Result<(), E> for an error E, such as HandlerError",
-    note = "its future must be Send: hold no Rc and no lock guard across an .await"
+    message = "`{Self}` are not the arguments of a raw handler",
+    label = "the first argument is not an Envelope",
+    note = "the first argument is an Envelope, the others, at most six, are extractors such as State<T>, Metadata, Emit or Shutdown"
 )]
-pub trait RawFunction<Marker>: Send + Sync + 'static {
+pub trait EnvelopeArguments: Sized + Send + 'static {
     /// Checks when a consumer starts that what the extractors need is there.
-    fn check(&self, states: &States) -> Result<(), String>;
+    fn check(states: &States) -> Result<(), String>;
 
-    /// Calls the function.
+    /// Takes envelope and values from a delivery.
     ///
-    /// **Cancel**: the function stops at its next await.
-    fn call(&self, context: HandlerContext) -> impl Future<Output = HandlerResult> + Send;
+    /// **Errors**: those of the extractors; they count as a failure of the handler.
+    fn extract(context: HandlerContext) -> impl Future<Output = Result<Self, HandlerError>> + Send;
 }
 
-/// Writes `RawFunction` for functions of one number of extractors; the marker is the tuple of the arguments.
-macro_rules! raw_function_of {
+/// Writes `EnvelopeArguments` for one number of extractors.
+macro_rules! envelope_arguments_of {
     ($($extractor:ident $value:ident),*) => {
-        impl<F, Fut, $($extractor,)*> RawFunction<(Envelope, $($extractor,)*)> for F
-        where
-            F: Fn(Envelope, $($extractor),*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send,
-            Fut::Output: IntoHandlerResult,
-            $($extractor: FromDelivery,)*
-        {
-            fn check(&self, _states: &States) -> Result<(), String> {
+        impl<$($extractor: FromDelivery + 'static,)*> EnvelopeArguments for (Envelope, $($extractor,)*) {
+            fn check(_states: &States) -> Result<(), String> {
                 $($extractor::check(_states)?;)*
                 Ok(())
             }
 
-            async fn call(&self, context: HandlerContext) -> HandlerResult {
+            async fn extract(context: HandlerContext) -> Result<Self, HandlerError> {
                 $(let $value = $extractor::from_delivery(&context).await?;)*
-                (self)(context.envelope, $($value),*).await.into_handler_result()
+                Ok((context.envelope, $($value,)*))
             }
         }
     };
 }
 
-raw_function_of!();
-raw_function_of!(A1 a1);
-raw_function_of!(A1 a1, A2 a2);
-raw_function_of!(A1 a1, A2 a2, A3 a3);
-raw_function_of!(A1 a1, A2 a2, A3 a3, A4 a4);
-raw_function_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5);
-raw_function_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5, A6 a6);
+super::each_count!(envelope_arguments_of);
 
 /// A function of envelopes as the runtime calls it.
-pub struct RawHandler<F, Marker> {
-    name: String,
-    patterns: Vec<Pattern>,
+pub struct RawHandler<F, Arguments> {
+    pattern: Pattern,
     function: Arc<F>,
-    marker: PhantomData<fn() -> Marker>,
+    arguments: PhantomData<fn() -> Arguments>,
 }
 
-impl<F: RawFunction<Marker>, Marker> RawHandler<F, Marker> {
-    /// Makes a function callable by the runtime. Its name, from which the ids of emitted events are made, is the text of the pattern.
+impl<F, Arguments> RawHandler<F, Arguments>
+where
+    F: Handler<Arguments>,
+    F::Future: HandlerFuture,
+    Arguments: EnvelopeArguments,
+{
+    /// Makes a function callable by the runtime, for events that match a pattern.
     pub fn new(pattern: Pattern, function: F) -> Self {
         Self {
-            name: pattern.as_str().to_owned(),
-            patterns: vec![pattern],
+            pattern,
             function: Arc::new(function),
-            marker: PhantomData,
+            arguments: PhantomData,
         }
     }
 }
 
-impl<F, Marker> fmt::Debug for RawHandler<F, Marker> {
+impl<F, Arguments> fmt::Debug for RawHandler<F, Arguments> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawHandler")
-            .field("patterns", &self.patterns)
+            .field("pattern", &self.pattern)
             .finish_non_exhaustive()
     }
 }
 
-impl<F: RawFunction<Marker>, Marker: 'static> DeliveryHandler for RawHandler<F, Marker> {
+impl<F, Arguments> DeliveryHandler for RawHandler<F, Arguments>
+where
+    F: Handler<Arguments>,
+    F::Future: HandlerFuture,
+    Arguments: EnvelopeArguments,
+{
     fn name(&self) -> &str {
-        &self.name
+        self.function.name().unwrap_or(self.pattern.as_str())
     }
 
     fn patterns(&self) -> &[Pattern] {
-        &self.patterns
+        std::slice::from_ref(&self.pattern)
     }
 
     fn check(&self, states: &States) -> Result<(), String> {
-        self.function.check(states)
+        Arguments::check(states)
     }
 
     fn handle(&self, context: HandlerContext) -> BoxFuture<'static, HandlerResult> {
         let function = Arc::clone(&self.function);
-        Box::pin(async move { function.call(context).await })
+        Box::pin(async move {
+            let arguments = Arguments::extract(context).await?;
+            function.call(arguments).await.into_handler_result()
+        })
     }
 }

@@ -1,17 +1,60 @@
-//! Plain async functions as handlers: the first argument is the event, the others are extractors.
+//! Handlers of typed events: the first argument of the function is the event, the others are extractors.
 
-use super::{DeliveryHandler, HandlerResult, IntoHandlerResult};
+use super::{DeliveryHandler, Handler, HandlerFuture, HandlerResult, IntoHandlerResult as _};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use tidings_core::extract::{FromDelivery, HandlerContext, HandlerError, States};
 use tidings_core::payload::Carriage;
 use tidings_core::{BoxFuture, Envelope, Event, EventType, Pattern};
 
-/// An `async fn` whose first argument is an event and whose others, at most six, are extractors.
+/// The arguments of a handler of a typed event: the event, then up to six extractors.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` are not the arguments of a handler",
+    label = "not the arguments of a handler",
+    note = "the first argument is an event (a type with #[derive(Event)]), the others, at most six, are extractors such as State<T>, Metadata, Emit or Shutdown"
+)]
+pub trait EventArguments: Sized + Send + 'static {
+    /// The event that is handled.
+    type Event: Event;
+
+    /// Checks when a consumer starts that what the extractors need is there.
+    fn check(states: &States) -> Result<(), String>;
+
+    /// Takes the extractors' values from a delivery.
+    ///
+    /// **Errors**: those of the extractors; they count as a failure of the handler.
+    fn extract(
+        event: Self::Event,
+        context: HandlerContext,
+    ) -> impl Future<Output = Result<Self, HandlerError>> + Send;
+}
+
+/// Writes `EventArguments` for one number of extractors.
+macro_rules! event_arguments_of {
+    ($($extractor:ident $value:ident),*) => {
+        impl<E: Event, $($extractor: FromDelivery + 'static,)*> EventArguments for (E, $($extractor,)*) {
+            type Event = E;
+
+            fn check(_states: &States) -> Result<(), String> {
+                $($extractor::check(_states)?;)*
+                Ok(())
+            }
+
+            async fn extract(event: E, _context: HandlerContext) -> Result<Self, HandlerError> {
+                $(let $value = $extractor::from_delivery(&_context).await?;)*
+                Ok((event, $($value,)*))
+            }
+        }
+    };
+}
+
+super::each_count!(event_arguments_of);
+
+/// A function as the runtime calls it: subscribes to exactly its event type and decodes the payload.
 ///
-/// It is implemented for every such function; nobody writes an implementation. The event type is read off the signature, and every version of it is handed over: a newer one is
-/// tried, since additions must not stop old consumers, and fails only if it does not decode.
+/// Every version of the type is handed over: a newer one is tried, since additions must not stop old consumers, and fails only if it does not decode.
 ///
 /// **Errors**: a payload that does not decode is a permanent failure; its message names the type, the version and the place.
 ///
@@ -39,137 +82,29 @@ use tidings_core::{BoxFuture, Envelope, Event, EventType, Pattern};
 /// let handler = TypedHandler::new(reserve);
 /// assert_eq!(handler.name(), "order.placed");
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a handler of an event",
-    label = "not a handler",
-    note = "a handler is an `async fn` whose first argument is an event (a type with #[derive(Event)]), whose other arguments, at most six, are extractors \
-            (State<T>, Metadata, Emit, Shutdown), and which returns nothing or Result<(), E> for an error E, such as HandlerError",
-    note = "its future must be Send: hold no Rc and no lock guard across an .await"
-)]
-pub trait Handler<Marker>: Send + Sync + 'static {
-    /// The event it handles.
-    type Event: Event;
-
-    /// Its name within the group: the ids of what it emits are made from it.
-    ///
-    /// The event type, unless [`named`](Self::named) says otherwise, so that it stays when code moves.
-    fn name(&self) -> &str {
-        Self::Event::TYPE
-    }
-
-    /// Checks when a consumer starts that what the extractors need is there.
-    fn check(&self, states: &States) -> Result<(), String>;
-
-    /// Calls the function.
-    ///
-    /// **Cancel**: the function stops at its next await.
-    fn call(
-        &self,
-        event: Self::Event,
-        context: HandlerContext,
-    ) -> impl Future<Output = HandlerResult> + Send;
-
-    /// The same function under another name, for a handler that takes the place of one that had this name: what it emits while handling an event again keeps its ids.
-    fn named(self, name: impl Into<String>) -> Named<Self>
-    where
-        Self: Sized,
-    {
-        Named {
-            name: name.into(),
-            handler: self,
-        }
-    }
-}
-
-/// A handler with a name of its own; made by [`Handler::named`].
-#[derive(Clone)]
-pub struct Named<H> {
-    name: String,
-    handler: H,
-}
-
-impl<H> fmt::Debug for Named<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Named")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<H: Handler<Marker>, Marker> Handler<Marker> for Named<H> {
-    type Event = H::Event;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn check(&self, states: &States) -> Result<(), String> {
-        self.handler.check(states)
-    }
-
-    fn call(
-        &self,
-        event: Self::Event,
-        context: HandlerContext,
-    ) -> impl Future<Output = HandlerResult> + Send {
-        self.handler.call(event, context)
-    }
-}
-
-/// Writes `Handler` for functions of one number of extractors; the marker is the tuple of the arguments.
-macro_rules! handler_of {
-    ($($extractor:ident $value:ident),*) => {
-        impl<F, E, Fut, $($extractor,)*> Handler<(E, $($extractor,)*)> for F
-        where
-            F: Fn(E, $($extractor),*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send,
-            Fut::Output: IntoHandlerResult,
-            E: Event,
-            $($extractor: FromDelivery,)*
-        {
-            type Event = E;
-
-            fn check(&self, _states: &States) -> Result<(), String> {
-                $($extractor::check(_states)?;)*
-                Ok(())
-            }
-
-            async fn call(&self, event: E, _context: HandlerContext) -> HandlerResult {
-                $(let $value = $extractor::from_delivery(&_context).await?;)*
-                (self)(event, $($value),*).await.into_handler_result()
-            }
-        }
-    };
-}
-
-handler_of!();
-handler_of!(A1 a1);
-handler_of!(A1 a1, A2 a2);
-handler_of!(A1 a1, A2 a2, A3 a3);
-handler_of!(A1 a1, A2 a2, A3 a3, A4 a4);
-handler_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5);
-handler_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5, A6 a6);
-
-/// A function as the runtime calls it: subscribes to exactly its event type and decodes the payload.
-pub struct TypedHandler<H, Marker> {
-    handler: std::sync::Arc<H>,
+pub struct TypedHandler<F, Arguments> {
+    function: Arc<F>,
     patterns: [Pattern; 1],
-    marker: PhantomData<fn() -> Marker>,
+    arguments: PhantomData<fn() -> Arguments>,
 }
 
-impl<H: Handler<Marker>, Marker> TypedHandler<H, Marker> {
+impl<F, Arguments> TypedHandler<F, Arguments>
+where
+    F: Handler<Arguments>,
+    F::Future: HandlerFuture,
+    Arguments: EventArguments,
+{
     /// Makes a function callable by the runtime.
-    pub fn new(handler: H) -> Self {
+    pub fn new(function: F) -> Self {
         Self {
-            handler: std::sync::Arc::new(handler),
-            patterns: [pattern_of::<H::Event>()],
-            marker: PhantomData,
+            function: Arc::new(function),
+            patterns: [pattern_of::<Arguments::Event>()],
+            arguments: PhantomData,
         }
     }
 }
 
-impl<H, Marker> fmt::Debug for TypedHandler<H, Marker> {
+impl<F, Arguments> fmt::Debug for TypedHandler<F, Arguments> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedHandler")
             .field("patterns", &self.patterns)
@@ -177,9 +112,14 @@ impl<H, Marker> fmt::Debug for TypedHandler<H, Marker> {
     }
 }
 
-impl<H: Handler<Marker>, Marker: 'static> DeliveryHandler for TypedHandler<H, Marker> {
+impl<F, Arguments> DeliveryHandler for TypedHandler<F, Arguments>
+where
+    F: Handler<Arguments>,
+    F::Future: HandlerFuture,
+    Arguments: EventArguments,
+{
     fn name(&self) -> &str {
-        self.handler.name()
+        self.function.name().unwrap_or(Arguments::Event::TYPE)
     }
 
     fn patterns(&self) -> &[Pattern] {
@@ -187,14 +127,15 @@ impl<H: Handler<Marker>, Marker: 'static> DeliveryHandler for TypedHandler<H, Ma
     }
 
     fn check(&self, states: &States) -> Result<(), String> {
-        self.handler.check(states)
+        Arguments::check(states)
     }
 
     fn handle(&self, context: HandlerContext) -> BoxFuture<'static, HandlerResult> {
-        let handler = std::sync::Arc::clone(&self.handler);
+        let function = Arc::clone(&self.function);
         Box::pin(async move {
-            let event = decode::<H::Event>(&context.envelope)?;
-            handler.call(event, context).await
+            let event = decode(&context.envelope)?;
+            let arguments = Arguments::extract(event, context).await?;
+            function.call(arguments).await.into_handler_result()
         })
     }
 }
