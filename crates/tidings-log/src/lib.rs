@@ -12,6 +12,9 @@ mod files;
 mod filter;
 mod folder;
 mod format;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod history;
 mod log;
