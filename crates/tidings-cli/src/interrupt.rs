@@ -33,6 +33,10 @@ pub(crate) async fn interrupted() -> Interrupt {
         _ = interrupt.recv() => Interrupt::Interrupted,
         _ = terminate.recv() => Interrupt::Terminated,
     };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the task lives as long as the process and ends it"
+    )]
     tokio::task::spawn(async move {
         interrupt.recv().await;
         std::process::exit(130);

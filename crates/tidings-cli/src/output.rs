@@ -113,7 +113,7 @@ pub(crate) struct List {
 /// How the rows of a table are laid out.
 enum Table {
     /// All rows are kept and aligned.
-    Aligned(comfy_table::Table),
+    Aligned(Box<comfy_table::Table>),
     /// Rows are printed at once, the cells joined by two blanks.
     Streamed,
 }
@@ -129,7 +129,7 @@ impl List {
         Self {
             output: Output::new(),
             format,
-            table: Table::Aligned(table),
+            table: Table::Aligned(Box::new(table)),
             count: 0,
         }
     }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use tidings::Timestamp;
 use tidings::broker::{BrokerError, Position, Reader, StartAt};
+use tidings::core::seam::Clock as _;
+use tidings::flow::runtime::SystemClock;
 
 /// A point in the log: `earliest`, `latest`, `@1234`, an RFC 3339 time, `yesterday`, or how long ago (`15m`, `2h30m`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,7 @@ fn yesterday() -> Result<Timestamp, String> {
 
 /// The time now.
 pub(crate) fn now() -> Timestamp {
-    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
+    SystemClock::new().now()
 }
 
 /// An instant for a person: local time on request, else UTC.

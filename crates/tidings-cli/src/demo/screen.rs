@@ -2,6 +2,7 @@
 
 use crate::when::now;
 use hdrhistogram::Histogram;
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidings::extract::Metadata;
 use tidings::flow::consumer::{Notice, Observer};
@@ -55,7 +56,8 @@ impl Screen {
     /// Tells anything.
     pub(super) fn say(&self, text: &str) {
         if self.shown {
-            println!("{text}");
+            // A reader that went away is told of by the report at the end.
+            let _closed = writeln!(std::io::stdout().lock(), "{text}");
         }
     }
 

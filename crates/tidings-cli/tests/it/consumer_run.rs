@@ -331,10 +331,10 @@ fn assert_order(path: &Path, lines: &[String]) {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in std::fs::read_to_string(path).unwrap().lines() {
         // A kill may cut a line.
-        if let Some((id, key)) = line.split_once(' ').filter(|(id, _)| id.len() == 20) {
-            if seen.insert(id.to_owned()) {
-                found.entry(key.to_owned()).or_default().push(id.to_owned());
-            }
+        if let Some((id, key)) = line.split_once(' ').filter(|(id, _)| id.len() == 20)
+            && seen.insert(id.to_owned())
+        {
+            found.entry(key.to_owned()).or_default().push(id.to_owned());
         }
     }
     assert!(
