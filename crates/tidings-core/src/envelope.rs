@@ -449,10 +449,12 @@ mod tests {
         assert_eq!(Envelope::new(parts).unwrap().key().unwrap(), "user-456");
     }
 
+    type Change = Box<dyn Fn(&mut EnvelopeParts)>;
+
     #[test]
     fn every_attribute_over_its_limit_is_refused_by_name() {
         let long = |bytes: usize| "x".repeat(bytes);
-        let cases: Vec<(&str, Box<dyn Fn(&mut EnvelopeParts)>)> = vec![
+        let cases: Vec<(&str, Change)> = vec![
             ("event_id", Box::new(move |p| p.event_id = long(257))),
             (
                 "event type",
