@@ -8,4 +8,5 @@
 mod crash;
 mod driver;
 mod rot;
+mod trouble;
 mod way;
