@@ -90,7 +90,10 @@ pub(crate) fn stored_bytes(folder: &Path) -> Outcome<Vec<u8>> {
     let mut stored = Vec::new();
     for path in paths {
         let bytes = std::fs::read(path)?;
-        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let end = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
         stored.extend_from_slice(bytes.get(HEADER_BYTES.min(end)..end).unwrap_or_default());
     }
     Ok(stored)

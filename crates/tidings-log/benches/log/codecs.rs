@@ -11,8 +11,11 @@ use tidings_log::Codec;
 use tokio::runtime::Runtime;
 
 /// Each codec by its name.
-const CODECS: [(&str, Codec); 3] =
-    [("none", Codec::None), ("lz4", Codec::Lz4), ("zstd", Codec::Zstd)];
+const CODECS: [(&str, Codec); 3] = [
+    ("none", Codec::None),
+    ("lz4", Codec::Lz4),
+    ("zstd", Codec::Zstd),
+];
 /// Events of a batch, and how the figure calls it.
 const BATCHES: [(&str, usize); 2] = [("batch-1000", 1_000), ("batch-64", 64)];
 const PAGE_EVENTS: usize = 1_024;
@@ -32,8 +35,16 @@ pub(crate) fn codecs(request: &Request, report: &mut Report) -> Outcome<()> {
         let none = measured.first().map(Measured::clone).unwrap_or_default();
         for ((codec, _), measured) in CODECS.iter().zip(measured) {
             let mut tell = |what: &str, unit, ours: Vec<f64>, bare: &[f64]| {
-                let rounds = Rounds { ours, bare: bare.to_vec() };
-                report.compared(&format!("codec.{codec}.{batch}.{what}"), unit, &rounds, Goal::None);
+                let rounds = Rounds {
+                    ours,
+                    bare: bare.to_vec(),
+                };
+                report.compared(
+                    &format!("codec.{codec}.{batch}.{what}"),
+                    unit,
+                    &rounds,
+                    Goal::None,
+                );
             };
             tell("append", "events/s", measured.appends, &none.appends);
             tell("size", "bytes/event", measured.sizes, &none.sizes);
@@ -72,7 +83,11 @@ impl Measured {
             runtime.block_on(async {
                 let (mut from, mut read) = (Position(0), 0);
                 loop {
-                    let request = ReadRequest { from, patterns: &[], events_max: PAGE_EVENTS };
+                    let request = ReadRequest {
+                        from,
+                        patterns: &[],
+                        events_max: PAGE_EVENTS,
+                    };
                     let page = broker.read(request).await?;
                     read += black_box(page.events).len();
                     if page.at_end {
@@ -85,7 +100,8 @@ impl Measured {
         assert_eq!(read, events.len(), "every event is read");
         drop(broker);
         self.appends.push(per_second(events.len(), appended));
-        self.sizes.push(stored_bytes(&folder)?.len() as f64 / events.len() as f64);
+        self.sizes
+            .push(stored_bytes(&folder)?.len() as f64 / events.len() as f64);
         self.reads.push(per_second(events.len(), took));
         remove(&folder)
     }

@@ -41,7 +41,11 @@ impl Request {
 
     /// Whether a figure was asked for.
     pub(crate) fn wants(&self, figure: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|name| figure.starts_with(name.as_str()))
+        self.names.is_empty()
+            || self
+                .names
+                .iter()
+                .any(|name| figure.starts_with(name.as_str()))
     }
 
     /// Whether a figure was asked for by its name; for those that do not run unasked.

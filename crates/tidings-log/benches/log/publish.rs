@@ -134,10 +134,7 @@ fn stored_by(publish: impl Fn(&LogBroker) -> Outcome<()>) -> Outcome<Vec<u8>> {
 }
 
 /// Events a second of publishing into a new log, its opening left out.
-fn on_a_fresh_log(
-    events: usize,
-    publish: impl Fn(&LogBroker) -> Outcome<()>,
-) -> Outcome<f64> {
+fn on_a_fresh_log(events: usize, publish: impl Fn(&LogBroker) -> Outcome<()>) -> Outcome<f64> {
     let folder = fresh_folder("log")?;
     let broker = open(&folder, Codec::None)?;
     let ((), took) = timed(|| publish(&broker))?;
@@ -147,10 +144,7 @@ fn on_a_fresh_log(
 }
 
 /// Events a second of a bare loop on a new file, its making left out.
-fn on_a_fresh_file(
-    events: usize,
-    write: impl Fn(&mut BareFile) -> Outcome<()>,
-) -> Outcome<f64> {
+fn on_a_fresh_file(events: usize, write: impl Fn(&mut BareFile) -> Outcome<()>) -> Outcome<f64> {
     let folder = fresh_folder("bare")?;
     let mut file = BareFile::create(&folder)?;
     let ((), took) = timed(|| write(&mut file))?;
@@ -160,5 +154,7 @@ fn on_a_fresh_file(
 
 /// The same bytes, so many at once, each flushed.
 fn write_chunks(file: &mut BareFile, bytes: &[u8], chunk: usize) -> Outcome<()> {
-    bytes.chunks_exact(chunk).try_for_each(|chunk| file.append_synced(chunk))
+    bytes
+        .chunks_exact(chunk)
+        .try_for_each(|chunk| file.append_synced(chunk))
 }

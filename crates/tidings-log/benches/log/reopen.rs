@@ -83,8 +83,11 @@ pub(crate) fn write_until_killed(arguments: &[String]) -> Outcome<()> {
     let [folder, events, bytes] = arguments else {
         return Err("the child takes a folder, a count of events and one of bytes".into());
     };
-    let (folder, events_min, bytes_min) =
-        (PathBuf::from(folder), events.parse::<u64>()?, bytes.parse::<u64>()?);
+    let (folder, events_min, bytes_min) = (
+        PathBuf::from(folder),
+        events.parse::<u64>()?,
+        bytes.parse::<u64>()?,
+    );
     let pool = envelopes(20_000)?;
     let broker = open(&folder, Codec::None)?;
     Runtime::new()?.block_on(async {
@@ -113,7 +116,10 @@ fn segments(folder: &Path) -> Outcome<Vec<PathBuf>> {
 }
 
 fn length_of(folder: &Path) -> Outcome<u64> {
-    let lengths = segments(folder)?.iter().map(|path| Ok(path.metadata()?.len())).sum::<std::io::Result<u64>>();
+    let lengths = segments(folder)?
+        .iter()
+        .map(|path| Ok(path.metadata()?.len()))
+        .sum::<std::io::Result<u64>>();
     Ok(lengths?)
 }
 
@@ -138,6 +144,8 @@ fn touch_bare(folder: &Path) -> Outcome<()> {
 fn drop_file_cache() {
     rustix::fs::sync();
     if std::fs::write("/proc/sys/vm/drop_caches", "3").is_err() {
-        eprintln!("log.reopen: the file cache could not be dropped, which only root may: the figure is one of a warm cache");
+        eprintln!(
+            "log.reopen: the file cache could not be dropped, which only root may: the figure is one of a warm cache"
+        );
     }
 }

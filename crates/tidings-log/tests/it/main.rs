@@ -6,7 +6,9 @@
 )]
 
 mod crash;
+mod crowd;
 mod driver;
+mod folder;
 mod rot;
 mod trouble;
 mod way;
