@@ -270,7 +270,12 @@ impl Pipeline {
     ) {
         let mut state = self.lock();
         for (lane, class, work) in items.drain(..) {
-            state.table.deliver(lane, class, work);
+            if state.draining {
+                // It came while draining began: handled now, it would leave a gap behind it.
+                state.release(&[work]);
+            } else {
+                state.table.deliver(lane, class, work);
+            }
         }
         state.counts.skipped += unwanted.len() as u64;
         let acks = unwanted.drain(..).map(|token| (token, SettleAction::Ack));
