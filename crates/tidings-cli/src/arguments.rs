@@ -257,6 +257,18 @@ pub(crate) struct EventImport {
     /// Write the lines that are no events to this file, as they are
     #[arg(long, value_name = "FILE")]
     pub(crate) rejects: Option<PathBuf>,
+    /// When an event counts as accepted
+    #[arg(long, value_enum, default_value_t = AcknowledgedOnce::Synced, value_name = "WHEN")]
+    pub(crate) durability: AcknowledgedOnce,
+}
+
+/// What has to have happened to an event before its receipt is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AcknowledgedOnce {
+    /// It is flushed to the disk: it survives a power cut
+    Synced,
+    /// It is handed to the operating system: faster on slow disks, and a power cut may lose it
+    Written,
 }
 
 #[derive(Debug, Args)]

@@ -3,9 +3,9 @@
 use crate::failure::Failure;
 use std::path::Path;
 use std::sync::Arc;
-use tidings::Tidings;
 use tidings::flow::runtime::SystemClock;
 use tidings::log::{LogReader, RealDisk};
+use tidings::{Durability, Tidings};
 
 /// Opens a folder for reading; whoever owns it goes on undisturbed.
 pub(crate) fn read(folder: &Path) -> Result<LogReader, Failure> {
@@ -18,5 +18,11 @@ pub(crate) fn read(folder: &Path) -> Result<LogReader, Failure> {
 
 /// Opens a folder for writing, making it if it does not exist.
 pub(crate) async fn own(folder: &Path) -> Result<Tidings, Failure> {
-    Ok(Tidings::builder().program("tidings").open(folder).await?)
+    own_with(folder, Durability::Synced).await
+}
+
+/// As [`own`], with another meaning of an acknowledgement.
+pub(crate) async fn own_with(folder: &Path, durability: Durability) -> Result<Tidings, Failure> {
+    let builder = Tidings::builder().program("tidings");
+    Ok(builder.durability(durability).open(folder).await?)
 }

@@ -198,3 +198,20 @@ fn export_selects_by_type_and_place_and_time() {
     );
     assert_eq!(count(&["--until", "1h"]), 0);
 }
+
+#[test]
+fn receipts_before_the_flush_are_never_given_in_silence() {
+    let place = Place::new();
+
+    let answer = tidings(["event", "import", "-", "-q", "--durability", "written"])
+        .data(&place.data())
+        .input(format!("{SEED}\n"))
+        .ok();
+
+    assert!(
+        answer.stderr.contains("a power cut may lose"),
+        "{}",
+        answer.stderr
+    );
+    assert_eq!(export(&place), format!("{SEED}\n"));
+}

@@ -1,6 +1,6 @@
 //! `tidings event import`: the events of a file of JSON lines, in its order, each acknowledged once it is durable.
 
-use crate::arguments::{EventImport, Global};
+use crate::arguments::{AcknowledgedOnce, EventImport, Global};
 use crate::failure::{Failure, exit_code};
 use crate::folder;
 use crate::input::{Line, Lines};
@@ -13,11 +13,11 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings::Envelope;
 use tidings::broker::{Broker, Position, PublishOutcome};
 use tidings::core::codes;
 use tidings::core::envelope_json::{self, EnvelopeJsonError};
 use tidings::limits::LINE_BYTES_MAX;
+use tidings::{Durability, Envelope};
 use tokio::sync::mpsc;
 
 /// Events of one batch.
@@ -53,7 +53,8 @@ struct Receipt<'a> {
 pub(crate) async fn run(global: &Global, arguments: EventImport) -> Result<ExitCode, Failure> {
     let lines = Lines::open(&arguments.file)?;
     let rejects = Rejects::create(&arguments)?;
-    let tidings = folder::own(&arguments.data.folder).await?;
+    let durability = durability(arguments.durability);
+    let tidings = folder::own_with(&arguments.data.folder, durability).await?;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let file = arguments.file.display().to_string();
     let reading = std::thread::spawn(move || read(lines, rejects, &sender, &file));
@@ -87,6 +88,20 @@ pub(crate) async fn run(global: &Global, arguments: EventImport) -> Result<ExitC
         ));
     }
     finish(global, &arguments, &summary)
+}
+
+/// What is asked for; giving up the promise is never silent, whatever else is.
+fn durability(chosen: AcknowledgedOnce) -> Durability {
+    match chosen {
+        AcknowledgedOnce::Synced => Durability::Synced,
+        AcknowledgedOnce::Written => {
+            talk(
+                false,
+                "warning: --durability written: receipts come before the disk is flushed, and a power cut may lose these events",
+            );
+            Durability::Written
+        }
+    }
 }
 
 fn finish(
