@@ -24,6 +24,7 @@ mod poison;
 mod recover;
 mod scan;
 mod segment;
+mod verify;
 
 pub use broker::LogBroker;
 pub use disk_real::RealDisk;
@@ -32,3 +33,4 @@ pub use log_reader::LogReader;
 pub use options::{Codec, Durability, OpenOptions};
 pub use poison::LogState;
 pub use recover::RecoveryReport;
+pub use verify::{DamageRange, VerifyReport, verify};

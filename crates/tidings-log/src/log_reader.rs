@@ -66,6 +66,10 @@ impl LogReader {
         })
     }
 
+    pub(crate) fn log(&self) -> &Log {
+        &self.history.log
+    }
+
     /// Who owns the log for writing, as the lock file says; it may be stale.
     pub fn owner(&self) -> Option<String> {
         self.history.log.folder.owner()

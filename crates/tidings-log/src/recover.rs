@@ -69,7 +69,9 @@ pub(crate) fn open(
             .open(&path, OpenMode::Read)
             .map_err(|error| failed("opening", &path, error))?;
         let mut reader = SegmentReader::new(file, identity);
-        let surveyed = survey(&mut reader, first, u64::MAX)
+        let surveyed = reader
+            .bytes()
+            .and_then(|bytes| survey(&mut reader, first, u64::MAX, bytes))
             .map_err(|error| failed("reading", &path, error))?;
         if told <= first
             && surveyed.frames.is_empty()

@@ -313,9 +313,14 @@ impl Scanner {
             && let Some(entry) = self.log.place_of(segment, self.position)?
         {
             let path = self.log.folder.segment(segment.first);
-            let limit = reader
-                .bytes()
-                .map_err(|error| failed("reading", &path, error))?;
+            // What lies behind the durable end may be overwritten any moment, so that it must not be read ahead.
+            let limit = if segment.first == self.end.segment {
+                self.end.offset
+            } else {
+                reader
+                    .bytes()
+                    .map_err(|error| failed("reading", &path, error))?
+            };
             let read = reader
                 .frame_at(entry.offset, limit)
                 .map_err(|error| failed("reading", &path, error))?;

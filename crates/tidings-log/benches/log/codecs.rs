@@ -6,7 +6,7 @@ use crate::measure::{Goal, Outcome, Report, Request, Rounds, per_second, progres
 use crate::publish::publish_all;
 use std::hint::black_box;
 use tidings_core::Envelope;
-use tidings_core::broker::{Broker, Position, ReadRequest};
+use tidings_core::broker::{Position, ReadRequest, Reader as _};
 use tidings_log::Codec;
 use tokio::runtime::Runtime;
 

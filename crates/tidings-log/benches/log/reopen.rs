@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tidings_core::broker::{Broker, Position, ReadRequest};
+use tidings_core::broker::{Position, ReadRequest, Reader as _};
 use tidings_log::Codec;
 use tokio::runtime::Runtime;
 
@@ -43,7 +43,7 @@ pub(crate) fn reopen(request: &Request, report: &mut Report) -> Outcome<()> {
                 };
                 let page = broker.read(oldest).await?;
                 assert_eq!(page.events.len(), 1, "the oldest event is there");
-                Ok(())
+                Outcome::Ok(())
             })?;
             Ok(broker)
         })?;

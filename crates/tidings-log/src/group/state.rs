@@ -127,8 +127,14 @@ impl GroupState {
         }
         self.follow(&mut progress)?;
         let slot = progress.cursor.slot();
+        // With events left open, some behind them may be settled; they come again and are to be known as suspects.
+        let handed_out_before = if progress.watermark.open_count() == 0 {
+            slot.position
+        } else {
+            slot.handed_out_before
+        };
         let left = CursorSlot {
-            handed_out_before: slot.position,
+            handed_out_before,
             ..slot
         };
         if left != slot {

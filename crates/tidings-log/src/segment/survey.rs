@@ -40,9 +40,13 @@ pub(crate) struct Stretch {
     pub reason: &'static str,
 }
 
-/// Looks through the segment that begins at position `first`; frames from position `bound` on are not its own any more.
-pub(crate) fn survey(reader: &mut SegmentReader, first: u64, bound: u64) -> io::Result<Survey> {
-    let limit = reader.bytes()?;
+/// Looks through the segment that begins at position `first`; frames from position `bound` on are not its own any more, and nothing from `limit` on is looked at.
+pub(crate) fn survey(
+    reader: &mut SegmentReader,
+    first: u64,
+    bound: u64,
+    limit: u64,
+) -> io::Result<Survey> {
     let mut survey = Survey {
         end: (SEGMENT_HEADER_BYTES as u64).min(limit),
         ..Survey::default()
@@ -52,7 +56,7 @@ pub(crate) fn survey(reader: &mut SegmentReader, first: u64, bound: u64) -> io::
         let frame = match reader.frame_at(offset, limit)? {
             FrameRead::Frame(frame) if frame.head.first >= expected => frame,
             found => {
-                let written = reader.written_end(offset)?;
+                let written = reader.written_end(offset)?.min(limit).max(offset);
                 if written == offset {
                     break;
                 }

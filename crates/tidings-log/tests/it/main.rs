@@ -9,6 +9,7 @@ mod crash;
 mod crowd;
 mod driver;
 mod folder;
+mod group;
 mod rot;
 mod trouble;
 mod way;

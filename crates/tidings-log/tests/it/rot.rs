@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidings_core::Envelope;
 use tidings_core::broker::{Broker, Reader, Recorded, SettleAction, StartAt, SubscribeRequest};
-use tidings_log::{LogBroker, LogReader};
+use tidings_log::{LogBroker, LogReader, VerifyReport, verify};
 use tidings_testkit::FaultyDisk;
 
 /// Batches that fill several segments.
@@ -105,10 +105,48 @@ fn every_flipped_bit_of_a_segment_costs_one_batch_at_most_and_is_told() {
                 disk.flip_bit(&path, bit);
                 let (recorded, lost) = read_around_damage(&open_reader(&disk));
                 check_served(&recorded, &lost, &batches, &about);
+                let report = verified(&disk);
+                let told: u64 = report.damage.iter().map(|damage| damage.events).sum();
+                assert_eq!(
+                    told,
+                    sizes.iter().sum::<u64>() - report.events,
+                    "{about}: {report:?}"
+                );
+                assert_eq!(report.events, recorded.len() as u64, "{about}: {report:?}");
+                assert!(
+                    bit / 8 >= written as u64 || !report.is_sound() || lost.is_empty(),
+                    "{about}"
+                );
                 disk.flip_bit(&path, bit);
             }
         }
     }
+}
+
+fn verified(disk: &FaultyDisk) -> VerifyReport {
+    verify("/data", Arc::new(clock()), Arc::new(disk.clone())).unwrap()
+}
+
+#[test]
+fn a_sound_log_verifies_as_sound_and_damage_is_named_with_file_and_positions() {
+    let (disk, _) = small_log(SEVERAL, true);
+    let all = SEVERAL.iter().sum::<u64>();
+    let report = verified(&disk);
+    assert!(
+        report.is_sound() && report.indexes_to_make.is_empty(),
+        "{report:?}"
+    );
+    assert_eq!((report.earliest, report.end, report.events), (0, all, all));
+    assert_eq!(report.segments, segments(&disk).len() as u64);
+    let second = &segments(&disk)[1];
+    disk.flip_bit(second, 700 * 8);
+
+    let report = verified(&disk);
+
+    assert_eq!(report.damage.len(), 1);
+    assert_eq!(report.damage[0].file.to_str(), Some(second.as_str()));
+    assert_eq!(report.damage[0].events, 50);
+    assert_eq!(report.events, all - 50);
 }
 
 #[test]
