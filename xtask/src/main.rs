@@ -9,6 +9,7 @@ mod child;
 mod docs;
 mod examples;
 mod failure;
+mod fuzz;
 mod house;
 mod markdown;
 mod stopwatch;
@@ -47,6 +48,8 @@ enum Chore {
     },
     /// Run benchmarks: all of them, or one by name
     Bench(bench::Options),
+    /// Fuzz what reads foreign bytes: every target, or those named
+    Fuzz(fuzz::Options),
     /// Write docs/reference/ from the code
     Docs {
         /// Write nothing; fail if a page differs from what the code says
@@ -77,6 +80,7 @@ fn perform(chore: &Chore) -> Result<(), Failure> {
         Chore::Tidy => tidy::run(&house),
         Chore::Examples { only } => examples::run(&house, only.as_deref()),
         Chore::Bench(options) => bench::run(&house, options),
+        Chore::Fuzz(options) => fuzz::run(&house, options).map(|_| ()),
         Chore::Docs { check: true } => docs::check(&house),
         Chore::Docs { check: false } => docs::write(&house),
     }

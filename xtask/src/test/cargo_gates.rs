@@ -10,14 +10,14 @@ use crate::test::{Options, Verdict};
 /// All our packages with all their features.
 const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
 
-/// The examples are a workspace of their own.
-const EXAMPLES: &str = "examples/Cargo.toml";
+/// Workspaces of their own.
+const BESIDE: [&str; 2] = ["examples/Cargo.toml", "fuzz/Cargo.toml"];
 
 const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 
 pub(super) fn format(house: &House, _: &Options) -> Verdict {
     child::run(child::cargo(house).args(["fmt", "--all", "--check"]))?;
-    in_examples(house, &["fmt", "--all", "--check"], &[])
+    beside(house, &["fmt", "--all", "--check"], &[])
 }
 
 pub(super) fn lints(house: &House, _: &Options) -> Verdict {
@@ -25,12 +25,11 @@ pub(super) fn lints(house: &House, _: &Options) -> Verdict {
     let mut command = child::cargo(house);
     command.args(arguments).args(EVERYTHING).args(DENY_WARNINGS);
     child::run(&mut command)?;
-    in_examples(house, &arguments, &DENY_WARNINGS)
+    beside(house, &arguments, &DENY_WARNINGS)
 }
 
-fn in_examples(house: &House, before: &[&str], after: &[&str]) -> Verdict {
-    let manifest = house.path(EXAMPLES);
-    if manifest.exists() {
+fn beside(house: &House, before: &[&str], after: &[&str]) -> Verdict {
+    for manifest in BESIDE.map(|manifest| house.path(manifest)) {
         let mut command = child::cargo(house);
         command
             .args(before)

@@ -12,7 +12,7 @@ use crate::house::House;
 use crate::stopwatch::Stopwatch;
 use crate::test::summary::{Entry, Summary};
 use crate::test::tally::Tally;
-use crate::{docs, examples, tidy};
+use crate::{docs, examples, fuzz, tidy};
 
 /// How much of the tests to run.
 #[derive(Debug, Args)]
@@ -77,11 +77,24 @@ const GATES: &[Gate] = &[
         quick: false,
     },
     Gate {
+        name: "fuzz",
+        check: |house, _| fuzz::run(house, &fuzz::Options::default()).map(tally_of_fuzzing),
+        quick: false,
+    },
+    Gate {
         name: "cargo-deny",
         check: cargo_deny::check,
         quick: false,
     },
 ];
+
+/// What was skipped is counted, so that the table does not look as if it had passed.
+fn tally_of_fuzzing(ended: fuzz::Ended) -> Tally {
+    Tally {
+        ignored: usize::from(ended == fuzz::Ended::Skipped),
+        ..Tally::default()
+    }
+}
 
 /// Runs what is asked for, prints a table and the closing line, fails if anything failed.
 pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
