@@ -44,7 +44,11 @@ fn a_group_that_leaves_with_gaps_still_knows_what_was_handed_out() {
     let come_and_go = |settled: Range<usize>| {
         let mut group = block_on(broker.subscribe(&request(StartAt::Earliest))).unwrap();
         let resumed = group.resumed.unwrap();
-        let got = receive(&mut group, 10);
+        let got = if resumed.from.0 < 5 {
+            receive(&mut group, 10)
+        } else {
+            Vec::new()
+        };
         let outcomes: Vec<_> = got[settled]
             .iter()
             .map(|delivery| (delivery.token, SettleAction::Ack))
