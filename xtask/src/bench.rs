@@ -1,21 +1,27 @@
 //! `cargo xtask bench`: runs benchmarks by the name of what they measure.
 
-use std::path::{Path, PathBuf};
-
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use crate::child;
 use crate::failure::Failure;
 use crate::house::House;
 
+/// The name that stands for every benchmark.
+const ALL: &str = "all";
+
 /// Which benchmarks to run, and how they report.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What to measure; everything if left out
-    name: Option<String>,
+    /// What to measure: log, consume, codecs, or all of the first two
+    #[arg(default_value = ALL)]
+    name: String,
     /// How to print the figures
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Only see that every benchmark runs; its figures are marked and say nothing about speed
+    #[arg(long)]
+    quick: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,78 +30,97 @@ enum Output {
     Json,
 }
 
-impl Output {
-    /// What the benchmark is told; tables are what it prints unasked.
-    fn arguments(self) -> &'static [&'static str] {
-        match self {
-            Output::Table => &[],
-            Output::Json => &["--", "-o", "json"],
-        }
-    }
-}
-
-/// A benchmark: `crates/PACKAGE/benches/NAME.rs`, with a harness of its own, which prints
-/// a table, or JSON when given `-o json`.
+/// A benchmark: `crates/PACKAGE/benches/TARGET/main.rs`, with a harness of its own, which prints a table, or a JSON array when given `-o json`.
 #[derive(Debug)]
 struct Benchmark {
     name: &'static str,
     package: &'static str,
+    target: &'static str,
+    /// The beginning of the names of its figures; none means those that run unasked.
+    figures: Option<&'static str>,
+    /// Whether it belongs to `all`.
+    in_all: bool,
 }
 
 const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         name: "log",
         package: "tidings-log",
+        target: "log",
+        figures: None,
+        in_all: true,
     },
     Benchmark {
         name: "consume",
-        package: "tidings-flow",
+        package: "tidings",
+        target: "consume",
+        figures: None,
+        in_all: true,
+    },
+    Benchmark {
+        name: "codecs",
+        package: "tidings-log",
+        target: "log",
+        figures: Some("codec"),
+        in_all: false,
     },
 ];
 
 pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
-    for benchmark in chosen(options.name.as_deref())? {
-        let source = source_of(benchmark);
-        if !house.path(&source).exists() {
-            return Err(Failure::new(format!(
-                "the benchmark {} is not written yet: {} does not exist",
-                benchmark.name,
-                source.display()
-            )));
-        }
+    let chosen = chosen(&options.name)?;
+    // The import is measured through the command line as it is released.
+    child::run(child::cargo(house).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "tidings-cli",
+    ]))?;
+    let mut figures = Vec::new();
+    for benchmark in chosen {
         let mut command = child::cargo(house);
         command
-            .args([
-                "bench",
-                "--quiet",
-                "--package",
-                benchmark.package,
-                "--bench",
-                benchmark.name,
-            ])
-            .args(options.output.arguments());
-        child::run(&mut command)?;
+            .args(["bench", "--quiet", "--package", benchmark.package])
+            .args(["--bench", benchmark.target, "--"])
+            .args(benchmark.figures)
+            .args(options.quick.then_some("--quick"));
+        match options.output {
+            Output::Table => child::run(&mut command)?,
+            Output::Json => {
+                let printed = child::capture(command.args(["-o", "json"]))?;
+                figures.append(&mut figures_of(benchmark, &printed)?);
+            }
+        }
+    }
+    if options.output == Output::Json {
+        println!("{:#}", Value::Array(figures));
     }
     Ok(())
 }
 
-fn source_of(benchmark: &Benchmark) -> PathBuf {
-    Path::new("crates")
-        .join(benchmark.package)
-        .join("benches")
-        .join(format!("{}.rs", benchmark.name))
+/// The array that a benchmark printed.
+fn figures_of(benchmark: &Benchmark, printed: &str) -> Result<Vec<Value>, Failure> {
+    serde_json::from_str(printed).map_err(|cause| {
+        Failure::new(format!(
+            "the benchmark {} printed no JSON array: {cause}",
+            benchmark.name
+        ))
+    })
 }
 
-fn chosen(name: Option<&str>) -> Result<Vec<&'static Benchmark>, Failure> {
-    let Some(name) = name else {
-        return Ok(BENCHMARKS.iter().collect());
-    };
+fn chosen(name: &str) -> Result<Vec<&'static Benchmark>, Failure> {
+    if name == ALL {
+        return Ok(BENCHMARKS
+            .iter()
+            .filter(|benchmark| benchmark.in_all)
+            .collect());
+    }
     match BENCHMARKS.iter().find(|benchmark| benchmark.name == name) {
         Some(benchmark) => Ok(vec![benchmark]),
         None => {
             let known: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
             Err(Failure::new(format!(
-                "no benchmark is named {name}; there are: {}",
+                "no benchmark is named {name}; there are: {ALL}, {}",
                 known.join(", ")
             )))
         }
@@ -107,17 +132,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_name_every_benchmark_runs() {
-        assert_eq!(chosen(None).expect("all").len(), BENCHMARKS.len());
+    fn all_means_what_the_goals_speak_of() {
+        let names: Vec<&str> = chosen(ALL)
+            .expect("all")
+            .iter()
+            .map(|benchmark| benchmark.name)
+            .collect();
+
+        assert_eq!(names, ["log", "consume"]);
     }
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
-        let failure = chosen(Some("speed")).expect_err("unknown");
+        let failure = chosen("speed").expect_err("unknown");
 
         assert_eq!(
             failure.to_string(),
-            "no benchmark is named speed; there are: log, consume"
+            "no benchmark is named speed; there are: all, log, consume, codecs"
         );
+    }
+
+    #[test]
+    fn what_is_no_array_is_told_with_the_name_of_the_benchmark() {
+        let benchmark = chosen("log").expect("known")[0];
+
+        assert_eq!(figures_of(benchmark, "[1, 2]").expect("an array").len(), 2);
+        let failure = figures_of(benchmark, "log.batches 1").expect_err("no array");
+        assert!(failure.to_string().contains("benchmark log"), "{failure}");
     }
 }

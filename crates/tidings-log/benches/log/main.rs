@@ -12,6 +12,7 @@ mod bare;
 mod codecs;
 mod events;
 mod import;
+#[allow(dead_code, reason = "the benchmark of consuming uses the other part")]
 mod measure;
 mod publish;
 mod reopen;

@@ -170,9 +170,12 @@ impl Report {
         self.add(name, unit, &rounds.ours, Some((bare, ratio)), goal);
     }
 
-    /// A figure that stands for itself.
-    pub(crate) fn alone(&mut self, name: &str, unit: &'static str, values: &[f64], goal: Goal) {
-        self.add(name, unit, values, None, goal);
+    /// A figure that is what is left once the bare loop's was taken off: a ratio of the two says nothing, so that the one shown is of the whole to the bare loop's.
+    pub(crate) fn beyond(&mut self, name: &str, unit: &'static str, rounds: &Rounds, goal: Goal) {
+        let whole = |(ours, bare): (&f64, &f64)| (ours + bare) / bare;
+        let ratios: Vec<f64> = rounds.ours.iter().zip(&rounds.bare).map(whole).collect();
+        let against = (Spread::of(&rounds.bare), Spread::of(&ratios));
+        self.add(name, unit, &rounds.ours, Some(against), goal);
     }
 
     fn add(
