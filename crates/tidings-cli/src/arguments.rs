@@ -82,6 +82,8 @@ pub(crate) enum Command {
     /// Events that a group gave up
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Look through a whole data folder for damage; exit 4 if there is any
+    Verify(Verify),
     /// Print a completion script for a shell
     Completion(Completion),
     /// Write the man pages
@@ -424,6 +426,12 @@ pub(crate) struct DlqShow {
     /// Only of this group
     #[arg(long, value_name = "GROUP")]
     pub(crate) consumer: Option<GroupName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) data: Data,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod event;
 mod man;
 mod reference;
 mod tail;
+mod verify;
 mod version;
 
 use crate::arguments::{Arguments, Command, ConsumerCommand, DlqCommand, EventCommand};
@@ -37,6 +38,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Consumer(ConsumerCommand::Run(run)) => consumer::run::run(global, run).await,
         Command::Dlq(DlqCommand::Ls(ls)) => done(dead_letter::ls(global, ls).await),
         Command::Dlq(DlqCommand::Show(show)) => done(dead_letter::show(global, show).await),
+        Command::Verify(arguments) => verify::run(global, &arguments),
         Command::Completion(completion) => done(completion::run(&completion)),
         Command::Man(man) => done(man::run(&man)),
         Command::Version => done(version::run(global)),

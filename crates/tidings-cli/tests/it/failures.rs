@@ -181,3 +181,57 @@ fn a_reader_that_goes_away_ends_an_export_quietly() {
 
     assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn a_flipped_bit_is_found_reported_and_read_around() {
+    let place = Place::new();
+    for number in 0..5 {
+        place.import(&format!(
+            "{{\"event_id\":\"e{number}\",\"event_type\":\"order.placed\"}}\n"
+        ));
+    }
+    let sound = tidings(["verify", "-o", "json"])
+        .data(&place.data())
+        .ok()
+        .json();
+    assert_eq!(
+        (&sound["events"], &sound["damage"]),
+        (&5.into(), &serde_json::json!([]))
+    );
+    let segment = place.data().join("log/main/00000000000000000000.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(2).position(|window| window == b"e2").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+
+    let answer = tidings(["verify", "-o", "json"]).data(&place.data()).run();
+
+    assert_eq!(answer.code, Some(4), "{}", answer.stderr);
+    let damage = &answer.json()["damage"][0];
+    assert_eq!((&damage["from"], &damage["events"]), (&2.into(), &1.into()));
+    assert!(
+        damage["bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+            && damage["file"]
+                .as_str()
+                .is_some_and(|file| file.ends_with(".seg"))
+    );
+    let listed = tidings(["event", "ls", "-o", "jsonl"])
+        .data(&place.data())
+        .ok();
+    assert!(
+        listed.lines().len() == 4 && !listed.stdout.contains("\"e2\""),
+        "{}",
+        listed.stdout
+    );
+    assert!(listed.stderr.contains("damaged"), "{}", listed.stderr);
+    place.import("{\"event_id\":\"e5\",\"event_type\":\"order.placed\"}\n");
+    assert_eq!(
+        tidings(["event", "count"]).data(&place.data()).ok().stdout,
+        "5\n"
+    );
+    assert_eq!(
+        tidings(["verify"]).data(&place.data()).run().code,
+        Some(4),
+        "damage does not go away"
+    );
+}
