@@ -25,10 +25,16 @@ impl Entry {
             .is_some_and(|tally| tally.failed == 0 && !tally.broken)
     }
 
+    fn is_skipped(&self) -> bool {
+        self.is_passed() && self.tally.is_some_and(|tally| tally.skipped)
+    }
+
     /// A gate counts as one, beside its tests; one that fails by its tests alone counts those.
     fn counts(&self) -> (usize, usize) {
         let tally = self.tally.unwrap_or_default();
-        if self.is_passed() {
+        if self.is_skipped() {
+            (tally.passed, 0)
+        } else if self.is_passed() {
             (tally.passed + 1, 0)
         } else {
             (tally.passed, tally.failed.max(1))
@@ -36,7 +42,11 @@ impl Entry {
     }
 
     fn row(&self) -> String {
-        let verdict = if self.is_passed() { "ok" } else { "FAILED" };
+        let verdict = match (self.is_skipped(), self.is_passed()) {
+            (true, _) => "SKIPPED",
+            (false, true) => "ok",
+            (false, false) => "FAILED",
+        };
         let tests = match self.tally {
             Some(Tally {
                 passed: 0,
@@ -83,14 +93,18 @@ impl Summary {
         rows.chain([total]).collect::<Vec<_>>().join("\n")
     }
 
-    /// `N passed, N failed`: tests, and one for each gate.
+    /// `N passed, N failed`: tests, and one for each gate; gates that could not run are told behind.
     pub(crate) fn closing_line(&self) -> String {
         let (passed, failed) = self
             .entries
             .iter()
             .map(Entry::counts)
             .fold((0, 0), |(passed, failed), (p, f)| (passed + p, failed + f));
-        format!("{passed} passed, {failed} failed")
+        let skipped = self.entries.iter().filter(|entry| entry.is_skipped());
+        match skipped.count() {
+            0 => format!("{passed} passed, {failed} failed"),
+            skipped => format!("{passed} passed, {failed} failed, {skipped} skipped"),
+        }
     }
 
     pub(crate) fn failure(&self) -> Result<(), Failure> {
@@ -157,6 +171,19 @@ mod tests {
 
         assert_eq!(broken.closing_line(), "5 passed, 1 failed");
         assert!(broken.failure().is_err());
+    }
+
+    #[test]
+    fn a_skipped_gate_counts_as_neither() {
+        let skipped = Some(Tally {
+            skipped: true,
+            ..Tally::default()
+        });
+        let summary = summary(&[tally(12, 0), skipped]);
+
+        assert_eq!(summary.closing_line(), "13 passed, 0 failed, 1 skipped");
+        assert!(summary.table(Duration::ZERO).contains("SKIPPED"));
+        assert!(summary.failure().is_ok());
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(crate) struct Tally {
     pub(crate) ignored: usize,
     /// The command itself failed, with or without a failing test: it did not compile, it crashed.
     pub(crate) broken: bool,
+    /// The gate could not do its work on this machine: it has not passed, and not failed.
+    pub(crate) skipped: bool,
 }
 
 impl Tally {
@@ -56,7 +58,8 @@ mod tests {
                 passed: 7,
                 failed: 3,
                 ignored: 1,
-                broken: false
+                broken: false,
+                skipped: false
             }
         );
     }

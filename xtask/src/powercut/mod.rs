@@ -1,0 +1,276 @@
+//! `cargo xtask powercut`: the real program on a real file system, whose power is cut at random instants.
+//!
+//! Each write to the disk is logged, so that the disk can be rebuilt as of any instant, with the writes that were not
+//! flushed dropped, halved or torn. Everything runs in namespaces of its own: whatever ends it, the kernel takes away
+//! mounts, loop devices, memory and the daemon.
+
+mod chance;
+mod check;
+mod cut;
+mod disk;
+mod events;
+mod facilities;
+mod figures;
+mod log;
+mod rig;
+mod run;
+mod workload;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::child;
+use crate::failure::Failure;
+use crate::house::House;
+use crate::powercut::rig::Mount;
+use crate::powercut::run::Orders;
+use crate::powercut::workload::Program;
+use crate::stopwatch::{self, Stopwatch};
+
+/// How the inner run ends where the machine does not allow it.
+const EXIT_SKIPPED: i32 = 77;
+/// Memory of the run, in disks: one of the workload with its log, two of a worker.
+const MEMORY_DISKS: u64 = 12;
+/// No run is longer: a minute for the start, half a second for a cut, which is ten times what one takes.
+const SECONDS_START_MAX: u64 = 120;
+const MILLIS_PER_CUT_MAX: u64 = 1_000;
+
+/// How often to cut, and what.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Power cuts
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    cuts: u64,
+    /// Where chance begins
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    seed: u64,
+    /// Size of the disk
+    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(128..=8_192))]
+    image_mib: u64,
+    /// Begin no new round after so many minutes
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<u64>,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// Build the program with optimizations
+    #[arg(long)]
+    release: bool,
+    /// Break a promise on purpose; the run then has to find lost events
+    #[arg(long, value_enum, value_name = "HOW")]
+    sabotage: Option<Sabotage>,
+    /// The program, instead of building it
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// The run itself, inside the namespaces that the command makes
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    inside: Option<PathBuf>,
+}
+
+impl Options {
+    /// As many cuts as a full test run makes.
+    pub(crate) fn of_the_tests() -> Options {
+        Options {
+            cuts: 200,
+            seed: 1,
+            image_mib: 512,
+            minutes: None,
+            json: false,
+            release: false,
+            sabotage: None,
+            binary: None,
+            inside: None,
+        }
+    }
+}
+
+/// Promises that can be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sabotage {
+    /// Receipts come from the page cache, before the flush
+    Written,
+}
+
+/// How a run ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Passed,
+    /// The machine does not allow it; that was said.
+    Skipped,
+}
+
+/// The command as a person gives it: who asks for cuts and gets none is not told that all is well.
+pub(crate) fn run_alone(house: &House, options: &Options) -> Result<(), Failure> {
+    match run(house, options)? {
+        Outcome::Passed => Ok(()),
+        Outcome::Skipped => Err(Failure::new("nothing was cut, so nothing is shown")),
+    }
+}
+
+/// Cuts, or says why it cannot.
+pub(crate) fn run(house: &House, options: &Options) -> Result<Outcome, Failure> {
+    if let Some(folder) = &options.inside {
+        return Ok(inside(house, options, folder));
+    }
+    if let Some(reason) = facilities::missing() {
+        return Ok(skipped(&reason));
+    }
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => build(house, options.release)?,
+    };
+    let folder = house.target.join("powercut").join("run");
+    rig::make_folder(&folder)?;
+    let mut child = inner(options, &binary, &folder)?
+        .spawn()
+        .map_err(|cause| Failure::new(format!("cannot run unshare: {cause}")))?;
+    // Its end of the pipe closes when this process ends, whatever ends it: that is how the inner run learns of Ctrl-C.
+    let held = child.stdin.take();
+    let status = child
+        .wait()
+        .map_err(|cause| Failure::new(format!("cannot await the run: {cause}")))?;
+    drop(held);
+    match status.code() {
+        Some(0) => Ok(Outcome::Passed),
+        Some(EXIT_SKIPPED) => Ok(Outcome::Skipped),
+        _ => Err(Failure::new(format!("the power cuts failed ({status})"))),
+    }
+}
+
+fn skipped(reason: &str) -> Outcome {
+    println!("SKIPPED powercut: {reason}");
+    Outcome::Skipped
+}
+
+fn build(house: &House, release: bool) -> Result<PathBuf, Failure> {
+    let mut command = child::cargo(house);
+    command.args(["build", "--quiet", "--package", "tidings-cli"]);
+    if release {
+        command.arg("--release");
+    }
+    child::run(&mut command)?;
+    let profile = if release { "release" } else { "debug" };
+    Ok(house.target.join(profile).join("tidings"))
+}
+
+/// This program again, in namespaces for its mounts and its processes.
+fn inner(options: &Options, binary: &Path, folder: &Path) -> Result<Command, Failure> {
+    let ourselves = std::env::current_exe()
+        .map_err(|cause| Failure::new(format!("cannot find this program: {cause}")))?;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "--pid", "--fork"])
+        .args(["--kill-child", "--mount-proc", "--"])
+        .arg(ourselves)
+        .arg("powercut")
+        .args(["--cuts", &options.cuts.to_string()])
+        .args(["--seed", &options.seed.to_string()])
+        .args(["--image-mib", &options.image_mib.to_string()])
+        .arg("--binary")
+        .arg(binary)
+        .arg("--inside")
+        .arg(folder)
+        .stdin(Stdio::piped());
+    if let Some(minutes) = options.minutes {
+        command.args(["--minutes", &minutes.to_string()]);
+    }
+    if options.json {
+        command.arg("--json");
+    }
+    if options.sabotage == Some(Sabotage::Written) {
+        command.args(["--sabotage", "written"]);
+    }
+    Ok(command)
+}
+
+/// The run inside; it ends the process, because its exit code is all that goes out.
+fn inside(house: &House, options: &Options, folder: &Path) -> Outcome {
+    end_with_the_outer_process();
+    end_in_time(options);
+    let code = match cut(house, options, folder) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            1
+        }
+    };
+    std::process::exit(code);
+}
+
+fn cut(house: &House, options: &Options, folder: &Path) -> Result<i32, Failure> {
+    let stopwatch = Stopwatch::start();
+    let memory = Mount::memory(options.image_mib * MEMORY_DISKS, folder);
+    let usable = memory.and_then(|memory| {
+        let disk = run::try_out(&folder.join("try"))?;
+        Ok((memory, disk))
+    });
+    let memory = match usable {
+        Ok((memory, disk)) => {
+            disk.finish()?;
+            memory
+        }
+        Err(failure) => {
+            skipped(&failure.to_string());
+            return Ok(EXIT_SKIPPED);
+        }
+    };
+    let Some(binary) = &options.binary else {
+        return Err(Failure::new("the inner run is told which program to use"));
+    };
+    let orders = Orders {
+        program: Program {
+            binary: binary.clone(),
+            acks_early: options.sabotage == Some(Sabotage::Written),
+        },
+        cuts: options.cuts,
+        seed: options.seed,
+        image_mib: options.image_mib,
+        minutes: options.minutes,
+        folder: folder.to_owned(),
+        kept: house.target.join("powercut"),
+    };
+    let figures = run::rounds(&orders)?;
+    memory.unmount()?;
+    let took = stopwatch.elapsed();
+    match options.json {
+        true => println!("{}", figures.json(options.seed, took)),
+        false => println!("{} ({})", figures.line(), stopwatch::readable(took)),
+    }
+    match options.sabotage {
+        Some(Sabotage::Written) if figures.lost > 0 => {
+            eprintln!("sabotage written: the lost events were found, as they must be");
+            Ok(0)
+        }
+        Some(Sabotage::Written) => Err(Failure::new(
+            "sabotage written: receipts came before the flush, and no lost event was found",
+        )),
+        None if figures.is_clean() => Ok(0),
+        None => Err(Failure::new("a power cut broke a promise")),
+    }
+}
+
+/// The outer process holds the other end of our input and writes nothing; the end of the input is its end.
+fn end_with_the_outer_process() {
+    std::thread::spawn(|| {
+        // An error is an end as well.
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(130);
+    });
+}
+
+fn end_in_time(options: &Options) {
+    let limit = Duration::from_secs(SECONDS_START_MAX)
+        + Duration::from_millis(MILLIS_PER_CUT_MAX.saturating_mul(options.cuts));
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!(
+            "error: the power cuts take longer than {}",
+            stopwatch::readable(limit)
+        );
+        std::process::exit(1);
+    });
+}
