@@ -10,6 +10,7 @@ mod crowd;
 mod driver;
 mod folder;
 mod group;
+mod planted;
 mod rot;
 mod trouble;
 mod way;

@@ -1,0 +1,122 @@
+//! What bugs that were planted on purpose got past: a lying index, a frame of another log, a torn cursor. `cargo xtask sabotage` plants them again.
+
+use crate::driver::{
+    block_on, clock, envelopes, event, events, on_faulty, publish, read_around_damage, read_from,
+    receive, typed_event,
+};
+use std::sync::Arc;
+use tidings_core::broker::{Broker, SettleAction, StartAt, SubscribeRequest};
+use tidings_log::{LogBroker, LogReader};
+use tidings_testkit::FaultyDisk;
+use tidings_testkit::disk::Loss;
+
+const SEGMENT: &str = "/data/log/main/00000000000000000000.seg";
+const INDEX: &str = "/data/log/main/00000000000000000000.idx";
+const MAGIC: [u8; 4] = [0xf5, b'T', b'd', 0xf7];
+
+/// Where frames begin in a segment.
+fn frames(segment: &[u8]) -> Vec<usize> {
+    let starts = segment.windows(MAGIC.len()).enumerate();
+    starts
+        .filter(|(_, found)| *found == MAGIC)
+        .map(|(at, _)| at)
+        .collect()
+}
+
+#[test]
+fn an_index_that_points_to_a_frame_of_another_position_is_not_believed() {
+    let disk = FaultyDisk::new();
+    let broker = LogBroker::open(on_faulty(&disk)).unwrap();
+    for number in 0..60 {
+        publish(&broker, &[event(number)]).unwrap();
+    }
+    block_on(broker.close()).unwrap();
+    let later = frames(&disk.bytes_of(SEGMENT).unwrap())[3] as u64;
+    let mut index = disk.bytes_of(INDEX).unwrap();
+    let end = index.len() - 4;
+    // Its first entry says that position 0 begins where position 3 does.
+    index[40 + 16..40 + 24].copy_from_slice(&later.to_le_bytes());
+    let checksum = crc32c::crc32c_append(0x7469_6469, &index[..end]);
+    index[end..].copy_from_slice(&checksum.to_le_bytes());
+    disk.put(INDEX, &index);
+
+    let reader = LogReader::open("/data", Arc::new(clock()), Arc::new(disk.clone())).unwrap();
+
+    for from in [1, 2, 3, 4] {
+        assert_eq!(
+            envelopes(&read_from(&reader, from, &[])),
+            events(from..60),
+            "from {from}"
+        );
+    }
+}
+
+#[test]
+fn a_frame_of_another_log_at_the_same_place_is_damage() {
+    let written = |event_type: &str| {
+        let disk = FaultyDisk::new();
+        let broker = LogBroker::open(on_faulty(&disk)).unwrap();
+        for number in 0..5 {
+            publish(&broker, &[typed_event(event_type, number)]).unwrap();
+        }
+        block_on(broker.close()).unwrap();
+        disk
+    };
+    let (ours, theirs) = (written("order.placed"), written("order.missed"));
+    let (mut segment, foreign) = (
+        ours.bytes_of(SEGMENT).unwrap(),
+        theirs.bytes_of(SEGMENT).unwrap(),
+    );
+    let places = frames(&segment);
+    assert_eq!(places, frames(&foreign), "both logs have the same shape");
+    segment[places[2]..places[3]].copy_from_slice(&foreign[places[2]..places[3]]);
+    ours.put(SEGMENT, &segment);
+
+    let reader = LogReader::open("/data", Arc::new(clock()), Arc::new(ours)).unwrap();
+    let (recorded, lost) = read_around_damage(&reader);
+
+    assert_eq!(lost, [2..=2]);
+    assert_eq!(
+        envelopes(&recorded),
+        [event(0), event(1), event(3), event(4)]
+    );
+}
+
+#[test]
+fn a_torn_write_of_a_cursor_leaves_the_one_that_was_flushed() {
+    let disk = FaultyDisk::new();
+    let broker = LogBroker::open(on_faulty(&disk)).unwrap();
+    publish(&broker, &events(0..20)).unwrap();
+    let request = SubscribeRequest {
+        group: "g".parse().unwrap(),
+        patterns: vec!["**".parse().unwrap()],
+        start: StartAt::Earliest,
+    };
+    let mut group = block_on(broker.subscribe(&request)).unwrap();
+    let taken = receive(&mut group, 20);
+    for (number, delivery) in taken.iter().enumerate() {
+        let settled = block_on(group.settle.settle(&[(delivery.token, SettleAction::Ack)]));
+        assert!(settled[0].is_ok());
+        // What is settled is flushed after each fifth event, so that the later writes go to either slot.
+        let flushed = number as u64 / 5 * 5;
+        if number % 5 == 0 {
+            block_on(group.settle.flush()).unwrap();
+        }
+        for seed in 0..20 {
+            let after = disk.fork();
+            after.cut_power(Loss::Torn { seed });
+
+            let broker = LogBroker::open(on_faulty(&after)).unwrap();
+            let resumed = block_on(broker.subscribe(&request))
+                .unwrap()
+                .resumed
+                .unwrap();
+
+            assert!(
+                (flushed..=number as u64 + 1).contains(&resumed.from.0),
+                "flushed at {flushed}, settled {number}, seed {seed}: {resumed:?}"
+            );
+            assert!(resumed.handed_out_before.0 >= 20, "{resumed:?}");
+        }
+    }
+}
