@@ -12,6 +12,7 @@ mod failure;
 mod fuzz;
 mod house;
 mod markdown;
+mod sabotage;
 mod stopwatch;
 mod test;
 mod tidy;
@@ -50,6 +51,8 @@ enum Chore {
     Bench(bench::Options),
     /// Fuzz what reads foreign bytes: every target, or those named
     Fuzz(fuzz::Options),
+    /// Plant known bugs in a copy of the tree and see whether the tests find them
+    Sabotage(sabotage::Options),
     /// Write docs/reference/ from the code
     Docs {
         /// Write nothing; fail if a page differs from what the code says
@@ -81,6 +84,7 @@ fn perform(chore: &Chore) -> Result<(), Failure> {
         Chore::Examples { only } => examples::run(&house, only.as_deref()),
         Chore::Bench(options) => bench::run(&house, options),
         Chore::Fuzz(options) => fuzz::run(&house, options).map(|_| ()),
+        Chore::Sabotage(options) => sabotage::run(&house, options).and_then(sabotage::require),
         Chore::Docs { check: true } => docs::check(&house),
         Chore::Docs { check: false } => docs::write(&house),
     }

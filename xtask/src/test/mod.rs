@@ -3,7 +3,7 @@
 mod cargo_deny;
 mod cargo_gates;
 mod summary;
-mod tally;
+pub(crate) mod tally;
 
 use clap::Args;
 
@@ -12,7 +12,7 @@ use crate::house::House;
 use crate::stopwatch::Stopwatch;
 use crate::test::summary::{Entry, Summary};
 use crate::test::tally::Tally;
-use crate::{docs, examples, fuzz, tidy};
+use crate::{docs, examples, fuzz, sabotage, tidy};
 
 /// How much of the tests to run.
 #[derive(Debug, Args)]
@@ -82,16 +82,32 @@ const GATES: &[Gate] = &[
         quick: false,
     },
     Gate {
+        name: "sabotage",
+        check: |house, _| {
+            sabotage::run(house, &sabotage::Options::default()).map(tally_of_planted_bugs)
+        },
+        quick: false,
+    },
+    Gate {
         name: "cargo-deny",
         check: cargo_deny::check,
         quick: false,
     },
 ];
 
+/// A planted bug that is found counts as a test that passed.
+fn tally_of_planted_bugs(bugs: sabotage::Found) -> Tally {
+    Tally {
+        passed: bugs.found,
+        failed: bugs.planted - bugs.found,
+        ..Tally::default()
+    }
+}
+
 /// What was skipped is counted, so that the table does not look as if it had passed.
 fn tally_of_fuzzing(ended: fuzz::Ended) -> Tally {
     Tally {
-        ignored: usize::from(ended == fuzz::Ended::Skipped),
+        skipped: ended == fuzz::Ended::Skipped,
         ..Tally::default()
     }
 }
