@@ -1,7 +1,5 @@
 //! The events of the power cuts: each one's whole text follows from its number, so that what is read can be judged without a copy.
 
-use std::fmt::Write;
-
 use crate::powercut::chance::Chance;
 
 /// Keys among which order is watched.
@@ -48,12 +46,9 @@ impl Events {
                 true => chance.below(LARGE_BYTES_MAX),
                 false => chance.below(self.padding_bytes_max),
             };
-            let mut padding = String::new();
-            for _ in 0..bytes / 16 {
-                // Writing to a string cannot fail.
-                let _ = write!(padding, "{:016x}", chance.next());
-            }
-            padding
+            // One word, repeated: another event's sectors in its place differ, and it costs next to nothing.
+            let words = usize::try_from(bytes / 16).unwrap_or(0);
+            format!("{:016x}", chance.next()).repeat(words)
         };
         let key = number % KEYS;
         format!(
