@@ -95,6 +95,23 @@ impl Input {
         disk
     }
 
+    /// Whether the frames that hold say what a log can say: each goes on at or behind the end of the one before, and none reaches into the next segment.
+    fn is_consistent(&self) -> bool {
+        let mut reached = 0;
+        self.segments
+            .iter()
+            .enumerate()
+            .all(|(at, (first, bytes))| {
+                let next_segment = self.segments.get(at + 1).map_or(u64::MAX, |next| next.0);
+                reached = reached.max(*first);
+                checksummed::frames(bytes, *first).iter().all(|frame| {
+                    let follows = frame.first >= reached && frame.synced <= frame.first;
+                    reached = frame.next().unwrap_or(u64::MAX);
+                    follows && reached <= next_segment && reached < u64::MAX
+                })
+            })
+    }
+
     fn frames(&self) -> Vec<Held<'_>> {
         let segments = self.segments.iter();
         segments
@@ -132,7 +149,7 @@ pub fn run(input: &[u8]) {
         .position
         .expect("the log has positions")
         .0;
-    if !is_consistent(&frames) {
+    if !input.is_consistent() {
         // Only a forger writes such frames. Nothing above may go wrong with them; what an opening makes of them is not defined.
         return;
     }
@@ -157,14 +174,6 @@ pub fn run(input: &[u8]) {
         expected,
         "the second opening sees something else"
     );
-}
-
-/// Whether the frames that hold say what a log can say: each goes on at or behind the end of the one before, with as many events as it counts.
-fn is_consistent(frames: &[Held<'_>]) -> bool {
-    frames.is_sorted_by(|one, other| one.next() <= Some(other.first))
-        && frames
-            .iter()
-            .all(|frame| frame.next().is_some() && frame.synced <= frame.first)
 }
 
 /// Every event is in a frame whose checksum holds.
