@@ -12,6 +12,7 @@ mod failure;
 mod fuzz;
 mod house;
 mod markdown;
+mod powercut;
 mod sabotage;
 mod stopwatch;
 mod test;
@@ -53,6 +54,8 @@ enum Chore {
     Fuzz(fuzz::Options),
     /// Plant known bugs in a copy of the tree and see whether the tests find them
     Sabotage(sabotage::Options),
+    /// Cut the power under the program at random instants and compare what it kept with its receipts
+    Powercut(powercut::Options),
     /// Write docs/reference/ from the code
     Docs {
         /// Write nothing; fail if a page differs from what the code says
@@ -85,6 +88,7 @@ fn perform(chore: &Chore) -> Result<(), Failure> {
         Chore::Bench(options) => bench::run(&house, options),
         Chore::Fuzz(options) => fuzz::run(&house, options).map(|_| ()),
         Chore::Sabotage(options) => sabotage::run(&house, options).and_then(sabotage::require),
+        Chore::Powercut(options) => powercut::run_alone(&house, options),
         Chore::Docs { check: true } => docs::check(&house),
         Chore::Docs { check: false } => docs::write(&house),
     }

@@ -12,7 +12,7 @@ use crate::house::House;
 use crate::stopwatch::Stopwatch;
 use crate::test::summary::{Entry, Summary};
 use crate::test::tally::Tally;
-use crate::{docs, examples, fuzz, sabotage, tidy};
+use crate::{docs, examples, fuzz, powercut, sabotage, tidy};
 
 /// How much of the tests to run.
 #[derive(Debug, Args)]
@@ -89,6 +89,14 @@ const GATES: &[Gate] = &[
         quick: false,
     },
     Gate {
+        name: "powercut",
+        check: |house, _| {
+            let options = powercut::Options::of_the_tests();
+            powercut::run(house, &options).map(tally_of_power_cuts)
+        },
+        quick: false,
+    },
+    Gate {
         name: "cargo-deny",
         check: cargo_deny::check,
         quick: false,
@@ -108,6 +116,14 @@ fn tally_of_planted_bugs(bugs: sabotage::Found) -> Tally {
 fn tally_of_fuzzing(ended: fuzz::Ended) -> Tally {
     Tally {
         skipped: ended == fuzz::Ended::Skipped,
+        ..Tally::default()
+    }
+}
+
+/// A machine that allows no power cuts has shown nothing about them.
+fn tally_of_power_cuts(outcome: powercut::Outcome) -> Tally {
+    Tally {
+        skipped: outcome == powercut::Outcome::Skipped,
         ..Tally::default()
     }
 }
