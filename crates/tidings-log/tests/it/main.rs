@@ -10,6 +10,7 @@ mod crowd;
 mod driver;
 mod folder;
 mod group;
+mod old_folders;
 mod planted;
 mod rot;
 mod trouble;
