@@ -119,11 +119,7 @@ impl LogBroker {
             marked,
             buffer: Vec::new(),
         };
-        let spawned = std::thread::Builder::new()
-            .name("tidings-log".to_owned())
-            .spawn(move || writer.run());
-        let writer =
-            spawned.map_err(|error| failed("starting the writer of", &folder.log(), error))?;
+        let writer = start(writer, &folder)?;
         Ok(Self {
             history: History::new(log.clone()),
             groups: Groups::new(log, program),
@@ -178,6 +174,14 @@ impl LogBroker {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
+}
+
+/// Starts the one thread that writes.
+fn start(writer: Writer, folder: &Folder) -> Result<JoinHandle<()>, BrokerError> {
+    std::thread::Builder::new()
+        .name("tidings-log".to_owned())
+        .spawn(move || writer.run())
+        .map_err(|error| failed("starting the writer of", &folder.log(), error))
 }
 
 /// Writes the `durable` file and leaves it open for the writer.

@@ -59,20 +59,11 @@ pub(crate) fn open(
     let mut report = RecoveryReport::default();
     let told = read_durable(folder, number)?.map_or(0, |durable| durable.synced);
     while let Some(&first) = firsts.last() {
-        let path = folder.segment(first);
         let identity = Identity {
             log: number,
             segment: first,
         };
-        let file = folder
-            .disk
-            .open(&path, OpenMode::Read)
-            .map_err(|error| failed("opening", &path, error))?;
-        let mut reader = SegmentReader::new(file, identity);
-        let surveyed = reader
-            .bytes()
-            .and_then(|bytes| survey(&mut reader, first, u64::MAX, bytes))
-            .map_err(|error| failed("reading", &path, error))?;
+        let (reader, surveyed) = look_through(folder, identity)?;
         if told <= first
             && surveyed.frames.is_empty()
             && !has_header(folder, &reader, first, identity)?
@@ -119,6 +110,24 @@ pub(crate) fn open(
     )
 }
 
+/// Opens a segment and looks at all of its frames.
+fn look_through(
+    folder: &Folder,
+    identity: Identity,
+) -> Result<(SegmentReader, Survey), BrokerError> {
+    let path = folder.segment(identity.segment);
+    let file = folder
+        .disk
+        .open(&path, OpenMode::Read)
+        .map_err(|error| failed("opening", &path, error))?;
+    let mut reader = SegmentReader::new(file, identity);
+    let surveyed = reader
+        .bytes()
+        .and_then(|bytes| survey(&mut reader, identity.segment, u64::MAX, bytes))
+        .map_err(|error| failed("reading", &path, error))?;
+    Ok((reader, surveyed))
+}
+
 struct Found {
     number: u64,
     firsts: Vec<u64>,
@@ -145,14 +154,7 @@ fn go_on(
     } = found;
     let identity = reader.identity();
     let path = folder.segment(identity.segment);
-    for damage in &decided.damage {
-        tell_damage(folder, &reader, damage, &mut report);
-    }
-    if let Some((from, to)) = decided.cut {
-        report.cut_bytes = to - from;
-        tracing::warn!(path = %path.display(), offset = from, bytes = to - from, "an unfinished end is cut; nothing in it was acknowledged");
-        aside::keep_bytes(folder, &reader, from..to, "cut");
-    }
+    set_aside(folder, &reader, &decided, &mut report);
     let append_time = decided.append_time.max(if surveyed.frames.is_empty() {
         clock.now().as_micros()
     } else {
@@ -201,6 +203,19 @@ fn go_on(
             report,
         },
     )
+}
+
+/// Keeps aside and reports what is damaged and what is to be cut.
+fn set_aside(folder: &Folder, reader: &SegmentReader, decided: &Plan, report: &mut RecoveryReport) {
+    for damage in &decided.damage {
+        tell_damage(folder, reader, damage, report);
+    }
+    if let Some((from, to)) = decided.cut {
+        let path = folder.segment(reader.identity().segment);
+        report.cut_bytes = to - from;
+        tracing::warn!(path = %path.display(), offset = from, bytes = to - from, "an unfinished end is cut; nothing in it was acknowledged");
+        aside::keep_bytes(folder, reader, from..to, "cut");
+    }
 }
 
 struct Unfinished {

@@ -99,30 +99,7 @@ pub(crate) fn make_frame(
             *room = bytes;
         }
     } else {
-        let body_bytes = group
-            .iter()
-            .map(|(piece, _)| piece.stored().len())
-            .sum::<usize>();
-        let start = out.len();
-        out.reserve(HEAD_BYTES + body_bytes);
-        out.resize(start + HEAD_BYTES, 0);
-        for (piece, _) in &group {
-            out.extend_from_slice(piece.stored());
-        }
-        let packed = out
-            .get(start + HEAD_BYTES..)
-            .and_then(|body| batch::pack(body, place.codec));
-        if let Some(packed) = packed {
-            out.truncate(start + HEAD_BYTES);
-            out.extend_from_slice(&packed);
-            head.codec = place.codec;
-        }
-        let stored = out.get(start + HEAD_BYTES..).unwrap_or_default();
-        (head.stored_bytes, head.body_bytes) = (stored.len() as u32, body_bytes as u32);
-        let bytes = head.encode(place.identity, body_checksum(stored));
-        if let Some(room) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut()) {
-            *room = bytes;
-        }
+        share_frame(&group, place, &mut head, out);
     }
     let entry = IndexEntry {
         position: head.first,
@@ -133,5 +110,33 @@ pub(crate) fn make_frame(
         pieces: group,
         entry,
         next,
+    }
+}
+
+/// Appends the frame that several pieces share to `out`.
+fn share_frame(group: &[(Piece, u64)], place: Placement, head: &mut FrameHead, out: &mut Vec<u8>) {
+    let body_bytes = group
+        .iter()
+        .map(|(piece, _)| piece.stored().len())
+        .sum::<usize>();
+    let start = out.len();
+    out.reserve(HEAD_BYTES + body_bytes);
+    out.resize(start + HEAD_BYTES, 0);
+    for (piece, _) in group {
+        out.extend_from_slice(piece.stored());
+    }
+    let packed = out
+        .get(start + HEAD_BYTES..)
+        .and_then(|body| batch::pack(body, place.codec));
+    if let Some(packed) = packed {
+        out.truncate(start + HEAD_BYTES);
+        out.extend_from_slice(&packed);
+        head.codec = place.codec;
+    }
+    let stored = out.get(start + HEAD_BYTES..).unwrap_or_default();
+    (head.stored_bytes, head.body_bytes) = (stored.len() as u32, body_bytes as u32);
+    let bytes = head.encode(place.identity, body_checksum(stored));
+    if let Some(room) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut()) {
+        *room = bytes;
     }
 }
