@@ -57,6 +57,6 @@ pub fn write_records(events: &[Envelope]) -> Vec<u8> {
     let mut out = Vec::new();
     events
         .iter()
-        .for_each(|event| record::encode(event, &mut out));
+        .for_each(|event| record::encode(event, record::content_bytes(event.parts()), &mut out));
     out
 }

@@ -100,7 +100,8 @@ impl<'a> Pieces<'a> {
         let mut count = 0_u32;
         let mut timestamps = (i64::MAX, i64::MIN);
         while let Some(envelope) = self.batch.get(self.next) {
-            let bytes = record::encoded_bytes(envelope);
+            let content_bytes = record::content_bytes(envelope.parts());
+            let bytes = record::whole_bytes(content_bytes);
             let body_bytes = frame.len().saturating_sub(HEAD_BYTES);
             let full =
                 body_bytes + bytes > FRAME_BODY_BYTES_TARGET || count as usize >= FRAME_EVENTS_MAX;
@@ -118,7 +119,7 @@ impl<'a> Pieces<'a> {
                 frame.reserve_exact(HEAD_BYTES + like_this.min(FRAME_BODY_BYTES_TARGET).max(bytes));
                 frame.resize(HEAD_BYTES, 0);
             }
-            record::encode(envelope, &mut frame);
+            record::encode(envelope, content_bytes, &mut frame);
             count += 1;
             if let Some(given) = envelope.timestamp() {
                 let micros = given.instant().as_micros();

@@ -7,6 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tidings_core::limits::{APPEND_QUEUE_BYTES_MAX, APPEND_QUEUE_EVENTS_MAX};
 
+/// How long the writer waits for publishers that are likely to come: less than a flush takes.
+const GATHER: Duration = Duration::from_micros(50);
+
 /// What waits to be written.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -23,6 +26,8 @@ struct State {
     closing: bool,
     closed: bool,
     writer_sleeps: bool,
+    /// The writer sleeps until so many pieces are there.
+    wanted: usize,
     wait_for_room: Vec<Waker>,
     wait_for_close: Vec<Waker>,
 }
@@ -61,7 +66,10 @@ impl Queue {
         state.events += events;
         state.bytes += bytes;
         state.pieces.extend(piece.take());
-        let wake = std::mem::take(&mut state.writer_sleeps);
+        let wake = state.writer_sleeps && state.pieces.len() >= state.wanted;
+        if wake {
+            state.writer_sleeps = false;
+        }
         drop(state);
         if wake {
             self.work.notify_one();
@@ -70,9 +78,32 @@ impl Queue {
     }
 
     /// Waits for work, at most for `idle` if it is given. `spare` is an empty queue whose memory is used again.
-    pub(crate) fn take(&self, idle: Option<Duration>, spare: VecDeque<Piece>) -> Work {
+    ///
+    /// Publishers that were acknowledged together are likely to come back together: so the writer waits a moment for as many pieces as it wrote last (`wanted`), because each flush that carries half of them costs as much as one that carries all.
+    pub(crate) fn take(
+        &self,
+        idle: Option<Duration>,
+        wanted: usize,
+        spare: VecDeque<Piece>,
+    ) -> Work {
         let mut state = self.state();
+        let mut gathered = false;
         loop {
+            if !state.pieces.is_empty()
+                && !gathered
+                && state.pieces.len() < wanted
+                && !state.closing
+            {
+                gathered = true;
+                state.writer_sleeps = true;
+                state.wanted = wanted;
+                let slept = self.work.wait_timeout_while(state, GATHER, |state| {
+                    state.pieces.len() < wanted && !state.closing
+                });
+                state = slept.unwrap_or_else(PoisonError::into_inner).0;
+                state.writer_sleeps = false;
+            }
+            state.wanted = 0;
             if !state.pieces.is_empty() {
                 let pieces = std::mem::replace(&mut state.pieces, spare);
                 (state.events, state.bytes) = (0, 0);

@@ -57,18 +57,19 @@ impl Writer {
             state: self.state.clone(),
             log: self.log.clone(),
         };
-        let mut spare = VecDeque::new();
+        let (mut spare, mut wanted) = (VecDeque::new(), 0);
         let mut last_work = self.log.clock.elapsed();
         loop {
             let idle = (!self.marked).then_some(IDLE);
-            match self.queue.take(idle, spare) {
+            match self.queue.take(idle, wanted, spare) {
                 Work::Write(mut pieces) => {
+                    wanted = pieces.len();
                     self.write(&mut pieces);
                     spare = pieces;
                     last_work = self.log.clock.elapsed();
                 }
                 Work::Idle => {
-                    spare = VecDeque::new();
+                    (spare, wanted) = (VecDeque::new(), 0);
                     if self.log.clock.elapsed().saturating_sub(last_work) >= IDLE {
                         self.mark();
                     }

@@ -20,12 +20,11 @@ const PAYLOAD: u16 = 1 << 9;
 const PAYLOAD_IS_BINARY: u16 = 1 << 10;
 const KNOWN: u16 = (1 << 11) - 1;
 
-/// Appends a record.
-pub(crate) fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
+/// Appends a record whose content has so many bytes, as [`content_bytes`] says.
+pub(crate) fn encode(envelope: &Envelope, content_bytes: usize, out: &mut Vec<u8>) {
     let parts = envelope.parts();
-    let bytes = content_bytes(parts);
-    out.reserve(bytes + varint_bytes(bytes as u64));
-    put_varint(out, bytes as u64);
+    out.reserve(whole_bytes(content_bytes));
+    put_varint(out, content_bytes as u64);
     out.extend_from_slice(&presence(parts).to_le_bytes());
     put_text(out, parts.event_type.as_str());
     put_text(out, &parts.event_id);
@@ -56,10 +55,9 @@ pub(crate) fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
     }
 }
 
-/// Bytes of the record of an envelope, its length included.
-pub(crate) fn encoded_bytes(envelope: &Envelope) -> usize {
-    let bytes = content_bytes(envelope.parts());
-    bytes + varint_bytes(bytes as u64)
+/// Bytes of a record, its length included.
+pub(crate) fn whole_bytes(content_bytes: usize) -> usize {
+    content_bytes + varint_bytes(content_bytes as u64)
 }
 
 /// Where the next record of a body lies, its length left out; `None` at the end of the body.
@@ -209,7 +207,8 @@ fn presence(parts: &EnvelopeParts) -> u16 {
         | bit(binary, PAYLOAD_IS_BINARY)
 }
 
-fn content_bytes(parts: &EnvelopeParts) -> usize {
+/// Bytes of the record of an envelope, its length left out.
+pub(crate) fn content_bytes(parts: &EnvelopeParts) -> usize {
     let text = |text: &str| varint_bytes(text.len() as u64) + text.len();
     let timestamp = parts.timestamp.as_ref().map_or(0, |given| {
         let micros = given.instant().as_micros();
@@ -314,8 +313,9 @@ mod tests {
             let mut out = Vec::new();
             let mut bytes = 0;
             for envelope in &all {
-                encode(envelope, &mut out);
-                bytes += encoded_bytes(envelope);
+                let content = content_bytes(envelope.parts());
+                encode(envelope, content, &mut out);
+                bytes += whole_bytes(content);
             }
 
             prop_assert_eq!(out.len(), bytes);
@@ -327,7 +327,7 @@ mod tests {
             envelope in envelopes(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index,
         ) {
             let mut out = Vec::new();
-            encode(&envelope, &mut out);
+            encode(&envelope, content_bytes(envelope.parts()), &mut out);
             let index = at.index(out.len());
             out[index] = byte;
             out.truncate(cut.index(out.len() + 1));
@@ -345,8 +345,8 @@ mod tests {
         parts.payload = Some(Payload::binary(Bytes::new()));
         let empty = Envelope::trusted(parts);
         let mut out = Vec::new();
-        encode(&absent, &mut out);
-        encode(&empty, &mut out);
+        encode(&absent, content_bytes(absent.parts()), &mut out);
+        encode(&empty, content_bytes(empty.parts()), &mut out);
 
         assert_eq!(decoded(out).unwrap(), vec![absent, empty]);
     }
@@ -356,7 +356,8 @@ mod tests {
         let mut parts = EnvelopeParts::new("a", "b");
         parts.payload = Some(Payload::json("{\"total\": 59.980}").unwrap());
         let mut out = Vec::new();
-        encode(&Envelope::trusted(parts), &mut out);
+        let bytes = content_bytes(&parts);
+        encode(&Envelope::trusted(parts), bytes, &mut out);
         let body = Bytes::from(out);
         let range = next(&body, 0).unwrap().unwrap();
 

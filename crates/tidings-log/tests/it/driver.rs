@@ -133,6 +133,10 @@ pub(crate) fn on_faulty(disk: &FaultyDisk) -> OpenOptions {
 }
 
 /// How often something is repeated: less when the environment asks for haste.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one setting of the tests, read where it is used"
+)]
 pub(crate) fn repeated(usually: u64, quick: u64) -> u64 {
     let hurry = std::env::var_os("TIDINGS_TEST_QUICK").is_some();
     if hurry { quick } else { usually }
