@@ -33,9 +33,9 @@ use crate::stopwatch::{self, Stopwatch};
 
 /// How the inner run ends where the machine does not allow it.
 const EXIT_SKIPPED: i32 = 77;
-/// Memory of the run, in disks: one of the workload with its log, two of a worker.
+/// Memory of the run, in disks; what is not written takes none.
 const MEMORY_DISKS: u64 = 12;
-/// No run is longer: a minute for the start, half a second for a cut, which is ten times what one takes.
+/// No run is longer: two minutes for the start, a second for a cut, which is ten times what one takes.
 const SECONDS_START_MAX: u64 = 120;
 const MILLIS_PER_CUT_MAX: u64 = 1_000;
 

@@ -19,6 +19,8 @@ use crate::stopwatch::Stopwatch;
 const CUTS_PER_ROUND: u64 = 1_000;
 /// One cut in so many is made while the program recovers from another.
 const RECOVERY_ONCE_IN: u64 = 5;
+/// One cut in so many is made near the end of a segment.
+const ROLLING_ONCE_IN: u64 = 8;
 /// Cuts of one recovery.
 const CUTS_PER_RECOVERY: u64 = 8;
 /// Images of disks on which something was found are kept, so many of them.
@@ -53,7 +55,7 @@ impl Scene {
     fn plan(self, seed: u64) -> Plan {
         let (fillers, padding_bytes_max, events_per_opening) = match self {
             Scene::Fresh => (0, 600, 320),
-            // 250 fillers leave 1.5 MiB of 64.
+            // 250 fillers leave 1.5 MiB of 64; the second opening begins the next segment.
             Scene::Rolling => (250, 9_000, 200),
         };
         let events = Events {
@@ -69,11 +71,11 @@ impl Scene {
         }
     }
 
-    /// How many of a round's cuts it gets.
+    /// How many of a round's cuts it gets; looking through a full segment takes its time.
     fn share(self, cuts: u64) -> u64 {
         match self {
-            Scene::Fresh => cuts - cuts / 4,
-            Scene::Rolling => cuts / 4,
+            Scene::Fresh => cuts - cuts / ROLLING_ONCE_IN,
+            Scene::Rolling => cuts / ROLLING_ONCE_IN,
         }
     }
 }
