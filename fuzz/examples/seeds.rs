@@ -38,7 +38,8 @@ fn main() {
     }
     for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
         let name = format!("{codec:?}").to_lowercase();
-        let segments = segments(codec);
+        // Unpacked, the long event would only make inputs long.
+        let segments = segments(codec, codec != Codec::None);
         let [first, second, ..] = &segments[..] else {
             panic!("the events fill two segments");
         };
@@ -87,8 +88,15 @@ fn events() -> Vec<Envelope> {
         .collect()
 }
 
+fn long_event() -> Envelope {
+    let mut parts = EnvelopeParts::new("long", "order.placed");
+    let payload = format!("[{}1]", "20.5, ".repeat(6_000));
+    parts.payload = Payload::json(payload).ok();
+    Envelope::new(parts).expect("it has an id and a type")
+}
+
 /// What a log writes, in segments without the room that was reserved.
-fn segments(codec: Codec) -> Vec<(u64, Vec<u8>)> {
+fn segments(codec: Codec, with_long: bool) -> Vec<(u64, Vec<u8>)> {
     let disk = FaultyDisk::new();
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(
         1_700_000_000_000_000,
@@ -97,6 +105,11 @@ fn segments(codec: Codec) -> Vec<(u64, Vec<u8>)> {
     (options.codec, options.segment_bytes) = (codec, 4_096);
     let broker = LogBroker::open(options).expect("an empty disk is opened");
     let events = events();
+    // Only a long batch gets a frame that is packed.
+    let long = [long_event()];
+    let first = if with_long { &long[..] } else { &[] };
+    let outcomes = block_on(broker.publish(first));
+    assert!(outcomes.iter().all(Result::is_ok));
     for batch in [
         &events[..],
         &events[..1],
