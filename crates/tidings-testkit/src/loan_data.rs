@@ -43,7 +43,8 @@ pub fn lines(keys: u64) -> impl Iterator<Item = String> {
     (0..keys.div_ceil(OPEN_AT_ONCE)).flat_map(move |block| {
         let first = block * OPEN_AT_ONCE;
         let open = OPEN_AT_ONCE.min(keys - first);
-        (0..EVENTS_PER_KEY).flat_map(move |step| (0..open).map(move |offset| line(first + offset, step)))
+        (0..EVENTS_PER_KEY)
+            .flat_map(move |step| (0..open).map(move |offset| line(first + offset, step)))
     })
 }
 
@@ -53,7 +54,12 @@ fn line(key: u64, step: u64) -> String {
     let number = key * EVENTS_PER_KEY + step;
     let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let seconds = key * 40 + step * 3;
-    let (day, hour, minute, second) = (1 + seconds / 86_400 % 28, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    let (day, hour, minute, second) = (
+        1 + seconds / 86_400 % 28,
+        seconds / 3_600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    );
     let millis = number % 1_000;
     let amount = 5_000 + key % 90 * 500;
     let mut line = String::with_capacity(340);
@@ -80,7 +86,12 @@ mod tests {
         assert_eq!(ids.len(), 2_400);
         assert!(lines[0].contains("loan-000000") && lines[1].contains("loan-000001"));
         for line in &lines {
-            assert_eq!(tidings_core::envelope_json::to_json(&tidings_core::envelope_json::from_json(line.as_bytes()).unwrap()), *line);
+            assert_eq!(
+                tidings_core::envelope_json::to_json(
+                    &tidings_core::envelope_json::from_json(line.as_bytes()).unwrap()
+                ),
+                *line
+            );
         }
     }
 }
