@@ -60,6 +60,8 @@ pub const APPEND_QUEUE_EVENTS_MAX: usize = 65_536;
 pub const APPEND_QUEUE_BYTES_MAX: usize = 33_554_432;
 /// Positions that a group reserves ahead of what it hands out, so that a restart knows which events may have been handled.
 pub const HANDED_OUT_STEP: u64 = 4_096;
+/// Positions that a fast group reserves ahead at most, so that it need not wait for a flush every few milliseconds.
+pub const HANDED_OUT_STEP_MAX: u64 = 65_536;
 /// Bytes kept free on the disk for cursors, beyond which publishes are refused.
 pub const DISK_RESERVE_BYTES: u64 = 4_194_304;
 /// Group cursors are flushed to the disk this often while they move.

@@ -11,6 +11,8 @@ const REMEMBERED_MAX: usize = 4_096;
 pub(crate) struct Filter {
     patterns: Vec<Pattern>,
     remembered: HashMap<Box<str>, bool>,
+    /// The type asked for last and its answer: events of one type often stand together, and to compare is faster than to hash.
+    last: Option<(Box<str>, bool)>,
 }
 
 impl Filter {
@@ -24,6 +26,7 @@ impl Filter {
         Self {
             patterns,
             remembered: HashMap::new(),
+            last: None,
         }
     }
 
@@ -35,6 +38,17 @@ impl Filter {
 
     /// Whether events of this type are wanted.
     pub(crate) fn wants(&mut self, event_type: &str) -> bool {
+        if let Some((known, answer)) = &self.last
+            && **known == *event_type
+        {
+            return *answer;
+        }
+        let answer = self.look_up(event_type);
+        self.last = Some((event_type.into(), answer));
+        answer
+    }
+
+    fn look_up(&mut self, event_type: &str) -> bool {
         if let Some(answer) = self.remembered.get(event_type) {
             return *answer;
         }

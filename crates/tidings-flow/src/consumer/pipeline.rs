@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 
 /// Outcomes that are worth a call of the broker while there is more to handle. A busy worker reaches this within milliseconds, and whoever falls idle or is
 /// slow does not wait for it.
-const SETTLE_EVENTS_MIN: usize = 64;
+const SETTLE_EVENTS_MIN: usize = 256;
 
 /// A handler of either kind.
 pub(super) enum Handler {

@@ -2,9 +2,12 @@
 
 use crate::bare::stored_bytes;
 use crate::events::{envelopes, fresh_folder, open, remove};
-use crate::measure::{Goal, Outcome, Report, Request, Rounds, per_second, progress, timed};
+use crate::measure::{
+    Goal, Outcome, Report, Request, Rounds, per_second, processor_time, progress, timed,
+};
 use crate::publish::publish_all;
 use std::hint::black_box;
+use std::time::Duration;
 use tidings_core::Envelope;
 use tidings_core::broker::{Position, ReadRequest, Reader as _};
 use tidings_log::Codec;
@@ -22,7 +25,7 @@ const PAGE_EVENTS: usize = 1_024;
 
 /// The baseline of every figure is codec `none` in the same round.
 pub(crate) fn codecs(request: &Request, report: &mut Report) -> Outcome<()> {
-    let events = envelopes(request.full_or_quick(100_000, 10_000))?;
+    let events = envelopes(request.full_or_quick(200_000, 10_000))?;
     let runtime = Runtime::new()?;
     for (batch, batch_events) in BATCHES {
         progress(batch);
@@ -38,6 +41,7 @@ pub(crate) fn codecs(request: &Request, report: &mut Report) -> Outcome<()> {
                 let rounds = Rounds {
                     ours,
                     bare: bare.to_vec(),
+                    ..Rounds::default()
                 };
                 report.compared(
                     &format!("codec.{codec}.{batch}.{what}"),
@@ -47,8 +51,20 @@ pub(crate) fn codecs(request: &Request, report: &mut Report) -> Outcome<()> {
                 );
             };
             tell("append", "events/s", measured.appends, &none.appends);
+            tell(
+                "append.processor",
+                "ns/event",
+                measured.append_nanos,
+                &none.append_nanos,
+            );
             tell("size", "bytes/event", measured.sizes, &none.sizes);
             tell("read", "events/s", measured.reads, &none.reads);
+            tell(
+                "read.processor",
+                "ns/event",
+                measured.read_nanos,
+                &none.read_nanos,
+            );
         }
     }
     Ok(())
@@ -57,8 +73,10 @@ pub(crate) fn codecs(request: &Request, report: &mut Report) -> Outcome<()> {
 #[derive(Debug, Clone, Default)]
 struct Measured {
     appends: Vec<f64>,
+    append_nanos: Vec<f64>,
     sizes: Vec<f64>,
     reads: Vec<f64>,
+    read_nanos: Vec<f64>,
 }
 
 impl Measured {
@@ -71,6 +89,11 @@ impl Measured {
     ) -> Outcome<()> {
         let folder = fresh_folder("codec")?;
         let broker = open(&folder, codec)?;
+        let nanos = |before: Duration| -> Outcome<f64> {
+            let took = processor_time()? - before;
+            Ok(took.as_nanos() as f64 / events.len() as f64)
+        };
+        let before = processor_time()?;
         let ((), appended) = timed(|| {
             runtime.block_on(async {
                 for batch in events.chunks(batch_events) {
@@ -79,6 +102,8 @@ impl Measured {
                 Ok(())
             })
         })?;
+        self.append_nanos.push(nanos(before)?);
+        let before = processor_time()?;
         let (read, took) = timed(|| {
             runtime.block_on(async {
                 let (mut from, mut read) = (Position(0), 0);
@@ -97,6 +122,7 @@ impl Measured {
                 }
             })
         })?;
+        self.read_nanos.push(nanos(before)?);
         assert_eq!(read, events.len(), "every event is read");
         drop(broker);
         self.appends.push(per_second(events.len(), appended));

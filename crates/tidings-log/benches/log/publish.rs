@@ -35,6 +35,7 @@ pub(crate) fn batches(request: &Request, report: &mut Report) -> Outcome<()> {
         || on_a_fresh_file(events.len(), |file| write_chunks(file, &sample, chunk)),
     )?;
     report.compared("log.batches", "events/s", &rounds, Goal::RatioMin(0.85));
+    report.processor("log.batches", events.len(), &rounds);
     Ok(())
 }
 
@@ -77,6 +78,7 @@ pub(crate) fn publishers(request: &Request, report: &mut Report) -> Outcome<()> 
         || on_a_fresh_file(events.len(), |file| write_chunks(file, &sample, chunk)),
     )?;
     report.compared("log.publishers", "events/s", &rounds, Goal::RatioMin(0.8));
+    report.processor("log.publishers", events.len(), &rounds);
     Ok(())
 }
 
@@ -101,6 +103,7 @@ pub(crate) fn single(request: &Request, report: &mut Report) -> Outcome<()> {
         || on_a_fresh_file(events.len(), |file| write_chunks(file, &sample, chunk)),
     )?;
     report.compared("log.single", "events/s", &rounds, Goal::RatioMin(0.8));
+    report.processor("log.single", events.len(), &rounds);
     Ok(())
 }
 

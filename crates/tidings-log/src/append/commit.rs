@@ -86,6 +86,7 @@ pub(crate) fn make_frame(
         timestamps,
     };
     if let [(piece, _)] = group.as_mut_slice() {
+        pack_lone(piece, place.codec);
         let checksum = piece
             .checksum
             .unwrap_or_else(|| body_checksum(piece.stored()));
@@ -138,5 +139,17 @@ fn share_frame(group: &[(Piece, u64)], place: Placement, head: &mut FrameHead, o
     let bytes = head.encode(place.identity, body_checksum(stored));
     if let Some(room) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut()) {
         *room = bytes;
+    }
+}
+
+/// A short piece that has a frame to itself after all is packed here; a long one was packed by its publisher.
+fn pack_lone(piece: &mut Piece, codec: Codec) {
+    if piece.checksum.is_some() {
+        return;
+    }
+    if let Some(packed) = batch::pack(piece.stored(), codec) {
+        piece.frame.truncate(HEAD_BYTES);
+        piece.frame.extend_from_slice(&packed);
+        piece.codec = codec;
     }
 }

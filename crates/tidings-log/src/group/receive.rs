@@ -13,6 +13,9 @@ use tidings_core::broker::{BrokerError, Delivery, Receive, Received, Recorded, S
 use tidings_core::limits::FOLLOW_POLL_INTERVAL;
 use tidings_core::{BoxFuture, Timestamp};
 
+/// Events that room is made for before they are read.
+const EVENTS_AHEAD_MAX: usize = 1_024;
+
 /// Hands out the events of a group of the log.
 pub(crate) struct LogReceive {
     log: Arc<Log>,
@@ -130,6 +133,14 @@ impl LogReceive {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         let mut events = std::mem::take(&mut self.held);
+        if scanner.position() < self.log.end_known().visible {
+            // As many as are likely to come, so that the list need not grow step by step.
+            events.reserve(
+                events_max
+                    .saturating_sub(events.len())
+                    .min(EVENTS_AHEAD_MAX),
+            );
+        }
         let before = scanner.position();
         let mut stop = Stop::Full;
         if events.len() < events_max {

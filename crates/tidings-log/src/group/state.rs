@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 use tidings_core::broker::{BrokerError, LowWatermark, SettleAction, SettleError};
-use tidings_core::limits::{CURSOR_SYNC_INTERVAL, HANDED_OUT_STEP};
+use tidings_core::limits::{CURSOR_SYNC_INTERVAL, HANDED_OUT_STEP, HANDED_OUT_STEP_MAX};
 use tidings_core::seam::DiskLock;
 
 /// The state of a joined group.
@@ -25,6 +25,9 @@ pub(crate) struct Progress {
     released: BTreeSet<u64>,
     cursor: CursorFile,
     flushed_at: Duration,
+    /// How far the mark of what may have been handled was raised last, and when.
+    raised_by: u64,
+    raised_at: Duration,
     lease: Option<Box<dyn DiskLock>>,
     /// The receive half, if it waits.
     waiting: Option<Waker>,
@@ -39,6 +42,8 @@ impl GroupState {
             released: BTreeSet::new(),
             cursor,
             flushed_at,
+            raised_by: HANDED_OUT_STEP,
+            raised_at: flushed_at,
             lease: Some(lease),
             waiting: None,
         };
@@ -67,7 +72,7 @@ impl GroupState {
         let slot = progress.cursor.slot();
         if behind > slot.handed_out_before {
             let raised = CursorSlot {
-                handed_out_before: behind.saturating_add(HANDED_OUT_STEP),
+                handed_out_before: behind.saturating_add(progress.step(self.log.clock.elapsed())),
                 ..slot
             };
             self.write(&mut progress, raised)?;
@@ -191,6 +196,18 @@ impl GroupState {
 }
 
 impl Progress {
+    /// How far to raise the mark of what may have been handled. Each time costs a flush that the group waits for: who used up the last step within moments gets twice as much, who took longer the least again.
+    fn step(&mut self, now: Duration) -> u64 {
+        let soon = now.saturating_sub(self.raised_at) < CURSOR_SYNC_INTERVAL;
+        self.raised_at = now;
+        self.raised_by = if soon {
+            (self.raised_by * 2).min(HANDED_OUT_STEP_MAX)
+        } else {
+            HANDED_OUT_STEP
+        };
+        self.raised_by
+    }
+
     /// Whether the lease was given up.
     pub(crate) fn has_left(&self) -> bool {
         self.lease.is_none()
@@ -228,20 +245,21 @@ impl Progress {
     }
 
     fn settle_one(&mut self, position: u64, action: SettleAction) -> Result<(), SettleError> {
-        if !self.watermark.is_open(position) {
-            return Err(SettleError::Unknown);
-        }
-        match action {
+        let was_open = match action {
             SettleAction::Ack => {
                 self.released.remove(&position);
-                self.watermark.settle(position);
+                self.watermark.settle(position)
             }
             SettleAction::Release => {
-                self.released.insert(position);
+                let open = self.watermark.is_open(position);
+                if open {
+                    self.released.insert(position);
+                }
+                open
             }
             // Nobody else works for the group while the lease is held.
-            SettleAction::Extend(_) => {}
-        }
-        Ok(())
+            SettleAction::Extend(_) => self.watermark.is_open(position),
+        };
+        was_open.then_some(()).ok_or(SettleError::Unknown)
     }
 }

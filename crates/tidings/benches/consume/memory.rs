@@ -27,6 +27,7 @@ pub(crate) fn memory(request: &Request, report: &mut Report) -> Outcome<()> {
             folder_name(&folder)?,
             &events.to_string(),
         ])?],
+        ..Rounds::default()
     };
     remove(&folder)?;
     report.compared("memory", "MiB", &rounds, Goal::ValueMax(150.0));

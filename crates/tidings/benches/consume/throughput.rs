@@ -58,6 +58,7 @@ pub(crate) fn raw(request: &Request, report: &mut Report, runtime: &Runtime) -> 
         &rounds,
         Goal::RatioAndValueMin(0.3, 1_000_000.0),
     );
+    report.processor("consume.raw", count, &rounds);
     Ok(())
 }
 
@@ -93,6 +94,7 @@ pub(crate) fn typed(request: &Request, report: &mut Report, runtime: &Runtime) -
     runtime.block_on(tidings.shutdown())?;
     remove(&folder)?;
     report.compared("consume.typed", "events/s", &rounds, Goal::RatioMin(0.6));
+    report.processor("consume.typed", count, &rounds);
     Ok(())
 }
 
