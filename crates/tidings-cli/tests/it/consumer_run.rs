@@ -275,7 +275,8 @@ fn a_silent_process_is_killed_and_its_event_given_up_in_the_end() {
             "--attempts",
             "2",
             "--time-limit",
-            "300ms",
+            // Long enough for an interpreter to start on a busy machine.
+            "3s",
             "--parallel",
             "2",
         ],

@@ -2,7 +2,7 @@
 //!
 //! What was acknowledged is there once, where its receipt says, in the order of its key; what was not may be there or not, but never twice.
 
-use crate::command::{Place, is_quick, tidings};
+use crate::command::{DEADLINE, Place, is_quick, tidings};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -67,17 +67,21 @@ fn live(folder: &Path, round: u64, random: &mut Random) -> Vec<(String, u64)> {
             }
         }
     });
-    let early = random.below(4) == 0;
-    std::thread::sleep(Duration::from_micros(if early {
-        random.below(20_000)
+    let mut seen = Vec::new();
+    if random.below(4) == 0 {
+        // Right after its start, in the middle of recovery.
+        std::thread::sleep(Duration::from_micros(random.below(20_000)));
     } else {
-        20_000 + random.below(100_000)
-    }));
+        // In the middle of its work, however long the machine takes to get it there.
+        seen.extend(receipts.recv_timeout(DEADLINE));
+        std::thread::sleep(Duration::from_micros(random.below(100_000)));
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     feeding.join().unwrap();
     reading.join().unwrap();
-    receipts.into_iter().collect()
+    seen.extend(receipts);
+    seen
 }
 
 fn line(round: u64, number: u64) -> String {
