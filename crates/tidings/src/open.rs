@@ -42,7 +42,7 @@ impl TidingsBuilder {
         Self { durability, ..self }
     }
 
-    /// How new events are stored; [`Codec::Lz4`] makes typical ones four times smaller. As they are unless given; all are read whatever is chosen.
+    /// How new events are stored; [`Codec::Lz4`], which makes typical ones four times smaller, unless given. All are read whatever is chosen.
     pub fn codec(self, codec: Codec) -> Self {
         Self { codec, ..self }
     }

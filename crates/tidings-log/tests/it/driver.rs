@@ -11,7 +11,7 @@ use tidings_core::broker::{
     Subscription,
 };
 use tidings_core::{Envelope, EnvelopeParts, Pattern, Payload, Timestamp};
-use tidings_log::{LogBroker, OpenOptions, RealDisk};
+use tidings_log::{Codec, LogBroker, OpenOptions, RealDisk};
 use tidings_testkit::{FaultyDisk, ManualClock};
 
 struct Unpark(Thread);
@@ -57,7 +57,9 @@ pub(crate) fn clock() -> ManualClock {
 }
 
 pub(crate) fn on_disk(folder: &std::path::Path) -> OpenOptions {
-    OpenOptions::new(folder, Arc::new(clock()), Arc::new(RealDisk))
+    let mut options = OpenOptions::new(folder, Arc::new(clock()), Arc::new(RealDisk));
+    options.codec = Codec::None;
+    options
 }
 
 /// Publishes and answers the positions.
@@ -128,6 +130,8 @@ pub(crate) fn read_around_damage(
 /// A log on a faulty disk, in small segments.
 pub(crate) fn on_faulty(disk: &FaultyDisk) -> OpenOptions {
     let mut options = OpenOptions::new("/data", Arc::new(clock()), Arc::new(disk.clone()));
+    // Segments and frames of the sizes that the tests are made for, whatever packs well.
+    options.codec = Codec::None;
     options.segment_bytes = 4_096;
     options
 }

@@ -72,6 +72,7 @@ pub(crate) async fn latency(request: &Request, report: &mut Report) -> Outcome<(
     }
     tidings.shutdown().await?;
     remove(&folder)?;
+    std::fs::remove_file(folder.with_extension("bare"))?;
     report.beyond("latency.p50", "ms", &p50, Goal::ValueMax(0.15));
     report.beyond("latency.p99", "ms", &p99, Goal::ValueMax(1.0));
     Ok(())
