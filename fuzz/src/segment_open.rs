@@ -56,6 +56,9 @@ impl Input {
                 let header = checksummed::segment_header(*first);
                 let covered = bytes.len().min(header.len());
                 bytes.splice(..covered, header);
+            } else if let Some(log) = bytes.get_mut(16..24) {
+                // A header that holds may only be one of this log, or frames of another one hold too.
+                log.copy_from_slice(&LOG.to_le_bytes());
             }
             if what & WITH_CHECKSUMS != 0 {
                 checksummed::repair_frames(bytes, *first);
@@ -171,7 +174,10 @@ pub fn run(input: &[u8]) {
 
     let broker = open(&again);
     let report = broker.recovery();
-    assert_eq!(report.cut_bytes, 0, "the second opening cut something");
+    // A segment full of marks and garbage, without an event, is begun anew under its own name; what is left of it behind the new frames is cut then.
+    if frames.iter().any(|frame| frame.count > 0) {
+        assert_eq!(report.cut_bytes, 0, "the second opening cut something");
+    }
     let mut expected = seen;
     expected.events.push((position, marker));
     expected.end += 1;
