@@ -35,7 +35,7 @@ pub(crate) fn codecs(request: &Request, report: &mut Report) -> Outcome<()> {
                 measured.take_round(&runtime, &events, batch_events, *codec)?;
             }
         }
-        let none = measured.first().map(Measured::clone).unwrap_or_default();
+        let none = measured.first().cloned().unwrap_or_default();
         for ((codec, _), measured) in CODECS.iter().zip(measured) {
             let mut tell = |what: &str, unit, ours: Vec<f64>, bare: &[f64]| {
                 let rounds = Rounds {
