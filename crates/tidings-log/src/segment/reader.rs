@@ -120,6 +120,8 @@ impl SegmentReader {
             && let FrameRead::Frame(frame) =
                 self.frame_at(offset.saturating_add(head.frame_bytes()), limit)?
             && frame.head.first >= expected
+            // Else its length is damaged too, and frames that hold may lie in between.
+            && frame.head.first == head.next()
         {
             return Ok(Some(frame));
         }

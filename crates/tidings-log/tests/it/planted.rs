@@ -6,7 +6,8 @@ use crate::driver::{
 };
 use std::sync::Arc;
 use tidings_core::broker::{Broker, SettleAction, StartAt, SubscribeRequest};
-use tidings_log::{LogBroker, LogReader};
+use tidings_core::{Envelope, EnvelopeParts, Payload};
+use tidings_log::{Codec, LogBroker, LogReader};
 use tidings_testkit::FaultyDisk;
 use tidings_testkit::disk::Loss;
 
@@ -119,4 +120,63 @@ fn a_torn_write_of_a_cursor_leaves_the_one_that_was_flushed() {
             assert!(resumed.handed_out_before.0 >= 20, "{resumed:?}");
         }
     }
+}
+
+#[test]
+fn a_flipped_bit_in_the_length_of_a_packed_frame_costs_that_frame_alone() {
+    // A fuzzer found a damaged frame whose length led behind the next frame: that one, acknowledged and sound, was given up with it.
+    let short = (0..64)
+        .map(short_event)
+        .find(|event| frames(&log_of(std::slice::from_ref(event)).1)[..2] == [64, 64 + 128])
+        .expect("some event has a frame of 128 bytes, so that a bit of a length leads behind it");
+    let mut tried = 0;
+    for numbers in 100..140 {
+        let events = [long_event(numbers), short.clone(), event(2)];
+        let (disk, mut segment) = log_of(&events);
+        let places = frames(&segment);
+        assert_eq!(segment[places[0] + 6], 1, "the first frame is packed");
+        let length = &mut segment[places[0] + 12];
+        if *length & 128 == 0 {
+            *length |= 128;
+            disk.put(SEGMENT, &segment);
+            tried += 1;
+
+            let reader = LogReader::open("/data", Arc::new(clock()), Arc::new(disk)).unwrap();
+            let (recorded, lost) = read_around_damage(&reader);
+
+            assert_eq!(lost, [0..=0]);
+            assert_eq!(envelopes(&recorded), events[1..]);
+        }
+    }
+    assert!(tried > 0, "no length has the bit unset");
+}
+
+/// A closed log of some events, each in a frame of its own, and its segment.
+fn log_of(events: &[Envelope]) -> (FaultyDisk, Vec<u8>) {
+    let disk = FaultyDisk::new();
+    let mut options = on_faulty(&disk);
+    options.codec = Codec::Lz4;
+    let broker = LogBroker::open(options).unwrap();
+    for event in events {
+        publish(&broker, std::slice::from_ref(event)).unwrap();
+    }
+    block_on(broker.close()).unwrap();
+    let segment = disk.bytes_of(SEGMENT).unwrap();
+    (disk, segment)
+}
+
+/// An event that is packed, with a payload of so many numbers.
+fn long_event(numbers: usize) -> Envelope {
+    let mut parts = event(0).into_parts();
+    let numbers: Vec<String> = (0..numbers)
+        .map(|number| (number * 37).to_string())
+        .collect();
+    parts.payload = Payload::json(format!("[{}]", numbers.join(", "))).ok();
+    Envelope::new(parts).unwrap()
+}
+
+/// An event whose id is so much longer.
+fn short_event(longer: usize) -> Envelope {
+    let id = format!("evt-1{}", "x".repeat(longer));
+    Envelope::new(EnvelopeParts::new(id, "order.placed")).unwrap()
 }
