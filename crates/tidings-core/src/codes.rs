@@ -85,14 +85,10 @@ pub const GROUP_UNKNOWN: Code = code("TD0031", "there is no such group");
 pub const CAPABILITY_MISSING: Code = code("TD0032", "the broker lacks what the group asks for");
 /// A consumer cannot start as it is built.
 pub const CONSUMER_INVALID: Code = code("TD0033", "the consumer cannot start as it is built");
-/// A handler failed.
-pub const HANDLER_FAILED: Code = code("TD0034", "a handler failed");
 /// Handlers were still busy when the time to drain was over.
 pub const DRAIN_TIMEOUT: Code = code("TD0035", "handlers were still busy at the deadline");
 /// The command of a handler does not exist.
 pub const COMMAND_MISSING: Code = code("TD0040", "the handler's command does not exist");
-/// The process of a handler does not stay alive.
-pub const HANDLER_PROCESS_FAILED: Code = code("TD0041", "the handler's process failed");
 /// There is no such event.
 pub const EVENT_UNKNOWN: Code = code("TD0050", "there is no such event");
 /// An argument is not a position or a time.
@@ -137,10 +133,8 @@ pub const ALL: &[Code] = &[
     GROUP_UNKNOWN,
     CAPABILITY_MISSING,
     CONSUMER_INVALID,
-    HANDLER_FAILED,
     DRAIN_TIMEOUT,
     COMMAND_MISSING,
-    HANDLER_PROCESS_FAILED,
     EVENT_UNKNOWN,
     START_INVALID,
     LINES_REJECTED,

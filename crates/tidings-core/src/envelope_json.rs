@@ -146,10 +146,10 @@ pub fn split_batch(text: &[u8]) -> Result<Vec<String>, EnvelopeJsonError> {
 pub fn from_batch(
     text: &[u8],
 ) -> Result<Vec<Result<Envelope, EnvelopeJsonError>>, EnvelopeJsonError> {
-    let elements = object::elements(text)?;
+    let elements = split_batch(text)?;
     Ok(elements
-        .into_iter()
-        .map(|element| from_either(element.get().as_bytes()))
+        .iter()
+        .map(|element| from_either(element.as_bytes()))
         .collect())
 }
 
