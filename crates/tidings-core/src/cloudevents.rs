@@ -3,6 +3,8 @@
 //! What CloudEvents cannot hold as an extension (upper case, underscore, nested or null values, an empty text where one must not be empty) travels
 //! together in the extension `tdgattributes`, a JSON object as a string, so that nothing is lost.
 
+pub mod binding;
+
 use crate::correlation::{TRACEPARENT, TRACESTATE};
 use crate::envelope_json::{self, EnvelopeJsonError};
 use crate::json_object::{
@@ -11,6 +13,7 @@ use crate::json_object::{
 use crate::payload::Carriage;
 use crate::{Envelope, EnvelopeParts, EventType, Payload};
 use bytes::Bytes;
+use std::borrow::Cow;
 
 /// The extension that holds what is no legal extension.
 pub const OVERFLOW: &str = "tdgattributes";
@@ -76,31 +79,30 @@ pub fn to_batch(envelopes: &[Envelope]) -> String {
 
 /// Appends what [`to_json`] writes to a buffer, without a line break.
 pub fn write_json(envelope: &Envelope, out: &mut Vec<u8>) {
-    let parts = envelope.parts();
     let mut overflow = vec![b'{'];
     out.push(b'{');
     write_text(out, "specversion", "1.0");
-    write_text(out, "id", &parts.event_id);
-    write_source(parts.source.as_deref(), out, &mut overflow);
-    write_text(out, "type", parts.event_type.as_str());
+    write_text(out, "id", envelope.event_id());
+    write_source(envelope.source(), out, &mut overflow);
+    write_text(out, "type", envelope.event_type().as_str());
     write_unless_empty(
         out,
         &mut overflow,
         "datacontenttype",
         "content_type",
-        parts.content_type.as_deref(),
+        envelope.content_type_given(),
     );
     write_unless_empty(
         out,
         &mut overflow,
         "subject",
         "aggregate_id",
-        parts.aggregate_id.as_deref(),
+        envelope.aggregate_id(),
     );
-    if let Some(timestamp) = &parts.timestamp {
+    if let Some(timestamp) = envelope.timestamp() {
         write_text(out, "time", &timestamp.to_string());
     }
-    match parts.version {
+    match envelope.version_given() {
         Some(version) if i32::try_from(version).is_ok() => {
             write_raw(out, DATA_VERSION, &version.to_string())
         }
@@ -112,16 +114,16 @@ pub fn write_json(envelope: &Envelope, out: &mut Vec<u8>) {
         &mut overflow,
         CORRELATION_ID,
         "correlation_id",
-        parts.correlation_id.as_deref(),
+        envelope.correlation_id_given(),
     );
     write_unless_empty(
         out,
         &mut overflow,
         CAUSATION_ID,
         "causation_id",
-        parts.causation_id.as_deref(),
+        envelope.causation_id(),
     );
-    for (name, value) in &parts.extensions {
+    for (name, value) in envelope.extensions() {
         match extension_name(name, value) {
             Some(legal) => write_raw(out, legal, value),
             None => write_raw(&mut overflow, name, value),
@@ -167,10 +169,10 @@ fn write_unless_empty(
 }
 
 fn write_data(envelope: &Envelope, out: &mut Vec<u8>) {
-    if let Some(payload) = envelope.payload() {
-        match payload.json_line() {
+    if envelope.payload_carriage().is_some() {
+        match envelope.payload_line() {
             Some(text) => write_raw(out, "data", text),
-            None => write_base64(out, "data_base64", payload.bytes()),
+            None => write_base64(out, "data_base64", envelope.payload_bytes()),
         }
     }
 }
@@ -228,21 +230,30 @@ pub(crate) fn from_members(members: Members<'_>) -> Result<Envelope, EnvelopeJso
         }
     }
     if let Some(overflow) = overflow {
-        // The object comes last, since it says what an absent or empty source really was.
-        for (name, value) in Members::parse(overflow.as_bytes())?.into_iter() {
-            if value == "null" {
-                parts.extensions.push((name, value.to_owned()));
-            } else {
-                envelope_json::set_optional(&mut parts, &name, value)?;
-            }
-        }
+        apply_overflow(&mut parts, &overflow)?;
     }
     Ok(Envelope::new(parts)?)
 }
 
-fn set(parts: &mut EnvelopeParts, name: String, value: &str) -> Result<(), EnvelopeJsonError> {
+/// Sets what travelled as no extension; it comes last, since it says what an absent or empty source really was.
+fn apply_overflow(parts: &mut EnvelopeParts, overflow: &str) -> Result<(), EnvelopeJsonError> {
+    for (name, value) in Members::parse(overflow.as_bytes())?.into_iter() {
+        if value == "null" {
+            parts.extensions.push((name.into_owned(), value.to_owned()));
+        } else {
+            envelope_json::set_optional(parts, &name, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn set(
+    parts: &mut EnvelopeParts,
+    name: Cow<'_, str>,
+    value: &str,
+) -> Result<(), EnvelopeJsonError> {
     let is_text = value.starts_with('"');
-    match name.as_str() {
+    match name.as_ref() {
         "specversion" if value != "\"1.0\"" => {
             return Err(EnvelopeJsonError::SpecVersion {
                 value: value.chars().take(40).collect(),
@@ -288,7 +299,10 @@ fn set(parts: &mut EnvelopeParts, name: String, value: &str) -> Result<(), Envel
                 object::on_one_line(value),
             ));
         }
-        _ => parts.extensions.push((name, object::on_one_line(value))),
+        _ => {
+            let value = object::on_one_line(value);
+            parts.extensions.push((name.into_owned(), value));
+        }
     }
     Ok(())
 }

@@ -101,8 +101,99 @@ pub const FILE: Code = code("TD0061", "a file cannot be read or written");
 pub const USAGE: Code = code("TD0062", "the arguments do not fit together");
 /// A command was interrupted.
 pub const INTERRUPTED: Code = code("TD0063", "interrupted");
+/// Retention removed events that a group had not settled.
+pub const GROUP_PASSED: Code = code("TD0064", "retention removed events of the group");
+/// The rule of retention cannot be read.
+pub const RETENTION_INVALID: Code = code("TD0065", "the rule of retention cannot be read");
+/// Events of an import say something else than those with the same id that are there.
+pub const EVENTS_CONFLICT: Code = code("TD0066", "events of an import differ from those there");
+/// The database of a store cannot be reached.
+pub const STORE_UNAVAILABLE: Code = code("TD0070", "the database cannot be reached");
+/// The connection broke while a change was on its way.
+pub const STORE_AMBIGUOUS: Code =
+    code("TD0071", "it is unknown whether the database made a change");
+/// A deadlock, a serialisation failure or a lock timeout.
+pub const STORE_CONFLICT: Code = code("TD0072", "another transaction was in the way");
+/// A table of a store does not exist.
+pub const STORE_TABLE_MISSING: Code = code("TD0073", "a table is missing");
+/// A table, a column, a sequence or a setting of the database is wrong.
+pub const STORE_SHAPE_WRONG: Code = code("TD0074", "a table or a setting is not as it must be");
+/// A newer program made the tables.
+pub const STORE_SCHEMA_NEWER: Code = code("TD0075", "the tables have a newer version");
+/// The database user may not do it.
+pub const STORE_PRIVILEGE_MISSING: Code = code("TD0076", "a privilege is missing in the database");
+/// The URL of a database breaks a rule.
+pub const STORE_URL_INVALID: Code = code("TD0077", "the URL of a database cannot be used");
+/// A value breaks a rule of the store.
+pub const STORE_REFUSED: Code = code("TD0078", "the store refused a value");
+/// The outbox holds as many unsent events as it may.
+pub const OUTBOX_FULL: Code = code("TD0079", "the outbox is full");
+/// The database is full or read-only.
+pub const STORE_NOT_WRITABLE: Code = code("TD0080", "the database does not accept changes");
+/// The database reports something that no other code covers.
+pub const STORE_DATABASE: Code = code("TD0081", "the database reported an error");
+/// A relay was not done when the time to drain was over.
+pub const RELAY_UNFINISHED: Code = code("TD0085", "a relay was not done at the deadline");
+/// The configuration file has a name or a value that is not known.
+pub const CONFIG_INVALID: Code = code("TD0090", "the configuration cannot be used");
+/// The address to listen on cannot be had.
+pub const ADDRESS_TAKEN: Code = code("TD0091", "the address to listen on cannot be had");
+/// A destination cannot be asked what it holds.
+pub const DESTINATION_WITHOUT_HISTORY: Code =
+    code("TD0092", "the destination keeps no history to compare with");
+/// The URL of a broker cannot be used.
+pub const BROKER_URL_INVALID: Code = code("TD0100", "the broker URL cannot be used");
+/// The broker does not answer.
+pub const BROKER_UNREACHABLE: Code = code("TD0101", "the broker cannot be reached");
+/// The broker does not let us in, or not do this.
+pub const BROKER_UNAUTHORISED: Code = code("TD0102", "the broker refuses the user");
+/// A topic, a queue or a stream is missing.
+pub const TOPOLOGY_MISSING: Code = code("TD0103", "something is missing on the broker");
+/// A topic, a queue or a stream is not as it must be.
+pub const TOPOLOGY_WRONG: Code = code("TD0104", "something on the broker is not as it must be");
+/// The broker answered with a failure.
+pub const BROKER_FAILED: Code = code("TD0105", "the broker failed");
+/// A message is no event.
+pub const MESSAGE_UNREADABLE: Code = code("TD0106", "a message is no event");
+/// The data folder keeps state for a broker elsewhere.
+pub const EVENTS_ELSEWHERE: Code = code("TD0111", "the events of the folder are on another broker");
+/// The URL of a webhook cannot be used.
+pub const WEBHOOK_URL_INVALID: Code = code("TD0150", "the URL of a webhook cannot be used");
+/// The secret of a webhook is missing or is none.
+pub const WEBHOOK_SECRET_INVALID: Code = code("TD0151", "the secret of a webhook cannot be used");
+/// A webhook leads to an address inside of a network.
+pub const WEBHOOK_ADDRESS_REFUSED: Code = code("TD0152", "a webhook leads where it may not");
+/// A channel did not accept an alert.
+pub const ALERT_NOT_ACCEPTED: Code = code("TD0153", "a channel did not accept an alert");
+/// This program was built without webhooks.
+pub const WEBHOOK_NOT_BUILT_IN: Code = code("TD0154", "this program was built without webhooks");
+
+/// A group has parked more than it may.
+pub const PARKED_FULL: Code = code("TD0120", "too much is parked");
+/// What a group asks for needs a store of failures.
+pub const FAILURE_STORE_MISSING: Code = code("TD0121", "retry later and holding keys need a store");
+/// The store of failures is local, and the group may have instances elsewhere.
+pub const FAILURE_STORE_LOCAL: Code =
+    code("TD0122", "a local store cannot serve several instances");
+/// There is no such dead letter.
+pub const LETTER_UNKNOWN: Code = code("TD0130", "there is no such dead letter");
+/// A dead letter was decided on already.
+pub const LETTER_DECIDED: Code = code("TD0131", "the dead letter was decided on already");
+/// An edited copy of a dead letter cannot be.
+pub const LETTER_EDIT_INVALID: Code = code("TD0132", "the edited copy cannot be");
+/// A redrive stopped before its end.
+pub const REDRIVE_ABORTED: Code = code("TD0133", "the redrive stopped before its end");
+/// A message is no dead letter of a product that is known.
+pub const FOREIGN_LETTER_UNREADABLE: Code =
+    code("TD0134", "a message is no dead letter that is known");
+
 /// The program met a state that it rules out.
 pub const BUG: Code = code("TD0099", "a defect of tidings");
+
+/// A cron expression, a time zone or a time of a schedule cannot be used.
+pub const SCHEDULE_INVALID: Code = code("TD0140", "a schedule cannot be used");
+/// No scheduled event has this name.
+pub const SCHEDULE_UNKNOWN: Code = code("TD0141", "there is no such scheduled event");
 
 /// Every code, in order.
 pub const ALL: &[Code] = &[
@@ -141,5 +232,47 @@ pub const ALL: &[Code] = &[
     FILE,
     USAGE,
     INTERRUPTED,
+    GROUP_PASSED,
+    RETENTION_INVALID,
+    EVENTS_CONFLICT,
+    STORE_UNAVAILABLE,
+    STORE_AMBIGUOUS,
+    STORE_CONFLICT,
+    STORE_TABLE_MISSING,
+    STORE_SHAPE_WRONG,
+    STORE_SCHEMA_NEWER,
+    STORE_PRIVILEGE_MISSING,
+    STORE_URL_INVALID,
+    STORE_REFUSED,
+    OUTBOX_FULL,
+    STORE_NOT_WRITABLE,
+    STORE_DATABASE,
+    RELAY_UNFINISHED,
+    CONFIG_INVALID,
+    ADDRESS_TAKEN,
+    DESTINATION_WITHOUT_HISTORY,
     BUG,
+    BROKER_URL_INVALID,
+    BROKER_UNREACHABLE,
+    BROKER_UNAUTHORISED,
+    TOPOLOGY_MISSING,
+    TOPOLOGY_WRONG,
+    BROKER_FAILED,
+    MESSAGE_UNREADABLE,
+    SCHEDULE_INVALID,
+    SCHEDULE_UNKNOWN,
+    EVENTS_ELSEWHERE,
+    WEBHOOK_URL_INVALID,
+    WEBHOOK_SECRET_INVALID,
+    WEBHOOK_ADDRESS_REFUSED,
+    ALERT_NOT_ACCEPTED,
+    WEBHOOK_NOT_BUILT_IN,
+    PARKED_FULL,
+    FAILURE_STORE_MISSING,
+    FAILURE_STORE_LOCAL,
+    LETTER_UNKNOWN,
+    LETTER_DECIDED,
+    LETTER_EDIT_INVALID,
+    REDRIVE_ABORTED,
+    FOREIGN_LETTER_UNREADABLE,
 ];

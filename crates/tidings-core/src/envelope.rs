@@ -1,28 +1,37 @@
 //! The envelope: an event with its attributes, exactly as it was given.
 
+mod packed;
+
+pub use packed::{Packer, StoredEnvelope};
+
 use crate::correlation::TRACEPARENT;
-use crate::event_type::EventTypeError;
+use crate::event_type::{EventTypeError, EventTypeRef};
 use crate::limits::{
     ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX,
     CORRELATION_ID_BYTES_MAX, EVENT_ID_BYTES_MAX, INTERNAL_PAYLOAD_BYTES_MAX, KEY_BYTES_MAX,
     PAYLOAD_BYTES_MAX, SOURCE_BYTES_MAX, TIMESTAMP_BYTES_MAX,
 };
-use crate::timestamp::GivenTimestamp;
+use crate::payload::{Carriage, one_line};
+use crate::timestamp::{GivenTimestamp, GivenTimestampRef};
 use crate::{Code, ErrorClass, EventType, Payload, TraceContext, codes};
+use packed::{Packed, Text};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::fmt;
 
 /// An event on its way: the eight fields of the seed's document, causation, content type and any further attributes.
 ///
 /// Absent is not the same as default: what was not given is not printed, whatever an accessor answers in its place.
 ///
-/// Cloning one is cheap: clones share their attributes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Cloning one is cheap: clones share their texts. All of an event's texts, a short JSON payload among them, lie in one block of memory of their own, so
+/// that keeping an event keeps nothing else. Only a payload of more than [`ENVELOPE_PAYLOAD_INLINE_BYTES_MAX`](crate::limits::ENVELOPE_PAYLOAD_INLINE_BYTES_MAX)
+/// bytes may stay a part of what it was read with, and only if that is at most
+/// [`PAYLOAD_SHARED_RATIO_MAX`](crate::limits::PAYLOAD_SHARED_RATIO_MAX) times as long.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
-    parts: Arc<EnvelopeParts>,
+    packed: Packed,
 }
 
-/// The attributes of an envelope before they are checked.
+/// The attributes of an envelope, each on its own: to build one, or to change one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvelopeParts {
     /// Unique within its source.
@@ -78,93 +87,128 @@ impl Envelope {
     }
 
     /// An envelope from a store that checked it when it was written: nothing is checked again.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "who builds an envelope is done with its parts, however they are kept"
+    )]
     pub fn trusted(parts: EnvelopeParts) -> Self {
         Self {
-            parts: Arc::new(parts),
+            packed: Packed::of_parts(&parts),
         }
     }
 
-    /// Takes the envelope apart, for example to change an attribute.
+    /// Takes the envelope apart, for example to change an attribute. Each text is copied.
     pub fn into_parts(self) -> EnvelopeParts {
-        Arc::unwrap_or_clone(self.parts)
+        self.parts()
     }
 
-    /// The attributes as given.
-    pub fn parts(&self) -> &EnvelopeParts {
-        &self.parts
+    /// A copy of the attributes as given, each on its own; an accessor is cheaper where one attribute is asked for.
+    pub fn parts(&self) -> EnvelopeParts {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        EnvelopeParts {
+            event_id: self.event_id().to_owned(),
+            event_type: self.event_type().to_owned(),
+            aggregate_id: owned(self.aggregate_id()),
+            timestamp: self.timestamp().map(GivenTimestampRef::to_owned),
+            version: self.version_given(),
+            source: owned(self.source()),
+            correlation_id: owned(self.correlation_id_given()),
+            causation_id: owned(self.causation_id()),
+            content_type: owned(self.content_type_given()),
+            extensions: self
+                .extensions()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            payload: self.payload(),
+        }
+    }
+
+    /// The attributes as a store takes them, borrowed.
+    pub fn stored(&self) -> StoredEnvelope<'_> {
+        self.packed.stored()
     }
 
     /// The id, unique within its source.
     pub fn event_id(&self) -> &str {
-        &self.parts.event_id
+        self.packed.text(Text::EventId)
     }
 
     /// The type.
-    pub fn event_type(&self) -> &EventType {
-        &self.parts.event_type
+    pub fn event_type(&self) -> EventTypeRef<'_> {
+        EventTypeRef::of(self.packed.text(Text::EventType))
     }
 
     /// What the fact is about.
     pub fn aggregate_id(&self) -> Option<&str> {
-        self.parts.aggregate_id.as_deref()
+        self.packed.optional(Text::AggregateId)
     }
 
     /// What order is kept by: the extension `partitionkey` where given, else the aggregate id; without either the event is unordered.
     pub fn key(&self) -> Option<Cow<'_, str>> {
-        if !self.parts.extensions.is_empty()
-            && let Some(text) = self.extension_text(PARTITION_KEY)
-        {
+        if let Some(text) = self.extension_text(PARTITION_KEY) {
             return Some(Cow::Owned(text));
         }
         self.aggregate_id().map(Cow::Borrowed)
     }
 
     /// When it happened, as given.
-    pub fn timestamp(&self) -> Option<&GivenTimestamp> {
-        self.parts.timestamp.as_ref()
+    pub fn timestamp(&self) -> Option<GivenTimestampRef<'_>> {
+        self.packed.timestamp()
     }
 
     /// Version of the payload's schema: as given, else as the type's suffix says, else 1.
     pub fn version(&self) -> u32 {
-        self.parts
-            .version
-            .or(self.parts.event_type.version())
+        self.version_given()
+            .or_else(|| self.event_type().version())
             .unwrap_or(1)
+    }
+
+    /// Version of the payload's schema, if the envelope itself gives it.
+    pub fn version_given(&self) -> Option<u32> {
+        self.packed.version()
     }
 
     /// Who states the fact.
     pub fn source(&self) -> Option<&str> {
-        self.parts.source.as_deref()
+        self.packed.optional(Text::Source)
     }
 
     /// The correlation id: as given, else the event's own id, because an event without one begins a flow.
     pub fn correlation_id(&self) -> &str {
-        self.parts
-            .correlation_id
-            .as_deref()
-            .unwrap_or(&self.parts.event_id)
+        self.correlation_id_given()
+            .unwrap_or_else(|| self.event_id())
+    }
+
+    /// The correlation id, if the envelope gives one.
+    pub fn correlation_id_given(&self) -> Option<&str> {
+        self.packed.optional(Text::CorrelationId)
     }
 
     /// The id of the event whose handling emitted this one.
     pub fn causation_id(&self) -> Option<&str> {
-        self.parts.causation_id.as_deref()
+        self.packed.optional(Text::CausationId)
     }
 
     /// What the payload's bytes are; JSON where nothing else is given.
     pub fn content_type(&self) -> &str {
-        self.parts
-            .content_type
-            .as_deref()
-            .unwrap_or(CONTENT_TYPE_JSON)
+        self.content_type_given().unwrap_or(CONTENT_TYPE_JSON)
+    }
+
+    /// What the payload's bytes are, if the envelope says so.
+    pub fn content_type_given(&self) -> Option<&str> {
+        self.packed.optional(Text::ContentType)
+    }
+
+    /// The extension attributes in the order given: name and JSON text of the value.
+    pub fn extensions(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.packed.extensions()
     }
 
     /// The JSON text of an extension attribute.
     pub fn extension(&self, name: &str) -> Option<&str> {
-        self.parts
-            .extensions
-            .iter()
-            .find(|(given, _)| given == name)
-            .map(|(_, value)| value.as_str())
+        self.extensions()
+            .find(|(given, _)| *given == name)
+            .map(|(_, value)| value)
     }
 
     /// The text of an extension attribute that is a JSON string.
@@ -177,17 +221,38 @@ impl Envelope {
         TraceContext::parse(&self.extension_text(TRACEPARENT)?)
     }
 
-    /// The payload.
-    pub fn payload(&self) -> Option<&Payload> {
-        self.parts.payload.as_ref()
+    /// The payload on its own; a short one is copied.
+    pub fn payload(&self) -> Option<Payload> {
+        self.packed.payload()
+    }
+
+    /// The text of a JSON payload, if it can stand in one line as it is.
+    pub fn payload_line(&self) -> Option<&str> {
+        if self.payload_carriage() != Some(Carriage::Json) {
+            return None;
+        }
+        one_line(self.payload_bytes())
+    }
+
+    /// How a JSON envelope carries the payload, if there is one.
+    pub fn payload_carriage(&self) -> Option<Carriage> {
+        self.packed.payload_carriage()
+    }
+
+    /// The payload as text, where that is known without looking at its bytes: a JSON payload that is not long. To parse it saves a look for UTF-8.
+    pub fn payload_text(&self) -> Option<&str> {
+        self.packed.payload_text()
     }
 
     /// The payload's bytes; none where there is no payload.
     pub fn payload_bytes(&self) -> &[u8] {
-        self.parts
-            .payload
-            .as_ref()
-            .map_or(&[], |payload| payload.bytes().as_ref())
+        self.packed.payload_bytes()
+    }
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Envelope").field(&self.parts()).finish()
     }
 }
 
@@ -430,8 +495,8 @@ mod tests {
         assert_eq!(envelope.correlation_id(), "evt-a7f8b4c2");
         assert_eq!(envelope.version(), 1);
         assert_eq!(envelope.content_type(), "application/json");
-        assert_eq!(envelope.parts().correlation_id, None);
-        assert_eq!(envelope.parts().version, None);
+        assert_eq!(envelope.correlation_id_given(), None);
+        assert_eq!(envelope.version_given(), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::json_object::{self as object, Members, write_base64, write_raw, write
 use crate::payload::Carriage;
 use crate::{Envelope, EnvelopeParts, EventType, Payload};
 use bytes::Bytes;
+use std::borrow::Cow;
 
 pub use crate::json_object::EnvelopeJsonError;
 
@@ -40,7 +41,8 @@ impl Envelope {
 
 /// Writes an envelope as one line of JSON: the seed's attributes in the seed's order, extensions before the payload.
 ///
-/// **Guarantee**: [`from_json`] of it is equal to the envelope; the payload's text stands there as it was given, or as `payload_base64` where a line cannot hold it.
+/// **Guarantee**: [`from_json`] of it is equal to the envelope, and the payload's text stands there as it was given. One exception: a JSON payload with raw line
+/// breaks, which a line cannot hold, stands there as `payload_base64`; its bytes come back as they were, as a payload of [`Carriage::Binary`].
 ///
 /// ```
 /// use tidings_core::envelope_json;
@@ -56,28 +58,27 @@ pub fn to_json(envelope: &Envelope) -> String {
 
 /// Appends what [`to_json`] writes to a buffer, without a line break.
 pub fn write_json(envelope: &Envelope, out: &mut Vec<u8>) {
-    let parts = envelope.parts();
     out.push(b'{');
-    write_text(out, "event_id", &parts.event_id);
-    write_text(out, "event_type", parts.event_type.as_str());
-    write_optional(out, "aggregate_id", parts.aggregate_id.as_deref());
-    if let Some(timestamp) = &parts.timestamp {
+    write_text(out, "event_id", envelope.event_id());
+    write_text(out, "event_type", envelope.event_type().as_str());
+    write_optional(out, "aggregate_id", envelope.aggregate_id());
+    if let Some(timestamp) = envelope.timestamp() {
         write_text(out, "timestamp", &timestamp.to_string());
     }
-    if let Some(version) = parts.version {
+    if let Some(version) = envelope.version_given() {
         write_raw(out, "version", &version.to_string());
     }
-    write_optional(out, "source", parts.source.as_deref());
-    write_optional(out, "correlation_id", parts.correlation_id.as_deref());
-    write_optional(out, "causation_id", parts.causation_id.as_deref());
-    write_optional(out, "content_type", parts.content_type.as_deref());
-    for (name, value) in &parts.extensions {
+    write_optional(out, "source", envelope.source());
+    write_optional(out, "correlation_id", envelope.correlation_id_given());
+    write_optional(out, "causation_id", envelope.causation_id());
+    write_optional(out, "content_type", envelope.content_type_given());
+    for (name, value) in envelope.extensions() {
         write_raw(out, name, value);
     }
-    if let Some(payload) = &parts.payload {
-        match payload.json_line() {
+    if envelope.payload_carriage().is_some() {
+        match envelope.payload_line() {
             Some(text) => write_raw(out, "payload", text),
-            None => write_base64(out, "payload_base64", payload.bytes()),
+            None => write_base64(out, "payload_base64", envelope.payload_bytes()),
         }
     }
     out.push(b'}');
@@ -103,7 +104,7 @@ pub(crate) fn from_members(members: Members<'_>) -> Result<Envelope, EnvelopeJso
         parts,
         has_id,
         has_type,
-    } = read(members)?;
+    } = read(members, EnvelopeParts::new("", ""))?;
     if !has_id {
         return Err(EnvelopeJsonError::Missing {
             attribute: "event_id",
@@ -161,7 +162,7 @@ pub fn draft_from_json(text: &[u8]) -> Result<Draft, EnvelopeJsonError> {
         parts,
         has_id,
         has_type,
-    } = read(Members::parse(text)?)?;
+    } = read(Members::parse(text)?, EnvelopeParts::new("", ""))?;
     let given_by_publisher = "left out: the one who publishes the event sets it";
     for (attribute, value) in [
         ("event_id", has_id.then_some(&parts.event_id)),
@@ -198,6 +199,24 @@ pub fn draft_from_json(text: &[u8]) -> Result<Draft, EnvelopeJsonError> {
     })
 }
 
+/// Reads further attributes of an event whose id and type are known already, from a JSON object in the seed's shape, on one line or several.
+///
+/// **Errors**: all permanent. Id and type must not be there again. Whether the attributes keep to their limits is for [`Envelope::new`] to say.
+pub fn further_from_json(
+    known: EnvelopeParts,
+    text: &str,
+) -> Result<EnvelopeParts, EnvelopeJsonError> {
+    let members = Members::parse(text.as_bytes())?;
+    if let Some(name) = ["event_id", "event_type"]
+        .into_iter()
+        .find(|name| members.has(name))
+    {
+        let name = name.to_owned();
+        return Err(EnvelopeJsonError::DuplicateAttribute { name });
+    }
+    Ok(read(members, known)?.parts)
+}
+
 /// Attributes as read, and whether the two that must be there were.
 struct Given {
     parts: EnvelopeParts,
@@ -205,7 +224,7 @@ struct Given {
     has_type: bool,
 }
 
-fn read(members: Members<'_>) -> Result<Given, EnvelopeJsonError> {
+fn read(members: Members<'_>, parts: EnvelopeParts) -> Result<Given, EnvelopeJsonError> {
     if members.has("payload") && members.has("payload_base64") {
         return Err(EnvelopeJsonError::TwoPayloads {
             first: "payload",
@@ -213,7 +232,7 @@ fn read(members: Members<'_>) -> Result<Given, EnvelopeJsonError> {
         });
     }
     let mut given = Given {
-        parts: EnvelopeParts::new("", ""),
+        parts,
         has_id: false,
         has_type: false,
     };
@@ -223,17 +242,18 @@ fn read(members: Members<'_>) -> Result<Given, EnvelopeJsonError> {
     Ok(given)
 }
 
-fn set(given: &mut Given, name: String, value: &str) -> Result<(), EnvelopeJsonError> {
+fn set(given: &mut Given, name: Cow<'_, str>, value: &str) -> Result<(), EnvelopeJsonError> {
     let parts = &mut given.parts;
-    match name.as_str() {
+    match name.as_ref() {
         "payload" => {
             parts.payload = Some(Payload::trusted(
                 Bytes::copy_from_slice(value.as_bytes()),
                 Carriage::Json,
             ));
         }
-        _ if value == "null" || !NAMES.contains(&name.as_str()) => {
-            parts.extensions.push((name, object::on_one_line(value)));
+        _ if value == "null" || !NAMES.contains(&name.as_ref()) => {
+            let value = object::on_one_line(value);
+            parts.extensions.push((name.into_owned(), value));
         }
         "event_id" => {
             parts.event_id = object::string("event_id", value)?;
@@ -299,6 +319,21 @@ mod tests {
         assert_eq!(envelope.correlation_id(), "req-7d9f4e12");
         assert_eq!(envelope.key().unwrap(), "order-123");
         assert_eq!(to_json(&envelope), SEED);
+    }
+
+    #[test]
+    fn a_json_payload_with_line_breaks_comes_back_as_the_same_bytes_and_as_binary() {
+        let mut parts = EnvelopeParts::new("a", "order.placed");
+        parts.payload = Some(Payload::json("{\n}").unwrap());
+        let envelope = Envelope::new(parts).unwrap();
+
+        let line = to_json(&envelope);
+        let again = from_json(line.as_bytes()).unwrap();
+
+        assert!(line.contains("payload_base64") && !line.contains('\n'));
+        assert_eq!(again.payload_bytes(), b"{\n}");
+        assert_eq!(again.payload_carriage(), Some(Carriage::Binary));
+        assert_eq!(to_json(&again), line);
     }
 
     #[test]

@@ -51,14 +51,50 @@ pub struct Origin<'a> {
 /// A version 7 UUID whose time is the cause's, not before 1970, and whose random bits are a hash of the origin.
 pub fn repeatable(origin: Origin<'_>) -> String {
     let ordinal = origin.ordinal.to_string();
-    let mut name = Vec::new();
     let cause = DedupeKey::of(origin.cause);
-    for part in [
-        cause.as_bytes().as_slice(),
+    let random = hash_of(&[
+        cause.as_bytes(),
         origin.group.as_bytes(),
         origin.handler.as_bytes(),
         ordinal.as_bytes(),
-    ] {
+    ]);
+    let time = origin
+        .cause
+        .timestamp()
+        .map_or(Timestamp::from_micros(0), |given| given.instant());
+    version_7(time, &random)
+}
+
+/// What the id of a row is made from that was written without one.
+#[derive(Debug, Clone, Copy)]
+pub struct RowOrigin<'a> {
+    /// The random identity of the outbox, so that two services' first rows differ.
+    pub outbox: &'a str,
+    /// The identity of the row within it.
+    pub row_id: &'a str,
+    /// When the row was written.
+    pub created_at: Timestamp,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// The id of a row that was written without one: the same whenever the same row is read again.
+///
+/// A version 7 UUID whose time is that of the row, not before 1970, and whose random bits are a hash of the origin.
+pub fn of_row(origin: RowOrigin<'_>) -> String {
+    let created_at = origin.created_at.as_micros().to_le_bytes();
+    let parts = [
+        origin.outbox.as_bytes(),
+        origin.row_id.as_bytes(),
+        &created_at,
+        origin.payload,
+    ];
+    version_7(origin.created_at, &hash_of(&parts))
+}
+
+fn hash_of(parts: &[&[u8]]) -> [u8; 10] {
+    let mut name = Vec::new();
+    for part in parts {
         name.extend_from_slice(&(part.len() as u64).to_le_bytes());
         name.extend_from_slice(part);
     }
@@ -67,11 +103,7 @@ pub fn repeatable(origin: Origin<'_>) -> String {
     // Version and variant bits of the hash are constant, so the bytes that hold them are left out.
     random[..6].copy_from_slice(&hash[..6]);
     random[6..].copy_from_slice(&hash[10..14]);
-    let time = origin
-        .cause
-        .timestamp()
-        .map_or(Timestamp::from_micros(0), |given| given.instant());
-    version_7(time, &random)
+    random
 }
 
 fn version_7(time: Timestamp, random: &[u8; 10]) -> String {
@@ -104,6 +136,11 @@ impl DedupeKey {
         name.extend_from_slice(source.as_bytes());
         name.extend_from_slice(event_id.as_bytes());
         Self(Uuid::new_v5(&namespace(), &name).into_bytes())
+    }
+
+    /// The key that [`as_bytes`](Self::as_bytes) gave, read back from where it was kept.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 
     /// The key as bytes.
@@ -172,6 +209,40 @@ mod tests {
         let uuid = Uuid::parse_str(&id).unwrap();
         assert_eq!(uuid.get_version_num(), 7);
         assert_eq!(uuid.get_timestamp().unwrap().to_unix().0, 1_705_314_600);
+    }
+
+    #[test]
+    fn the_id_of_a_row_repeats_and_differs_by_every_part_of_its_origin() {
+        let origin = RowOrigin {
+            outbox: "a",
+            row_id: "1",
+            created_at: Timestamp::from_micros(1_705_314_600_000_000),
+            payload: b"{}",
+        };
+        let id = of_row(origin);
+
+        assert_eq!(id, of_row(origin));
+        assert!(id.starts_with("018d0ca"), "{id}");
+        for other in [
+            RowOrigin {
+                outbox: "b",
+                ..origin
+            },
+            RowOrigin {
+                row_id: "2",
+                ..origin
+            },
+            RowOrigin {
+                created_at: Timestamp::from_micros(1_705_314_600_000_001),
+                ..origin
+            },
+            RowOrigin {
+                payload: b"[]",
+                ..origin
+            },
+        ] {
+            assert_ne!(id, of_row(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -86,6 +86,57 @@ impl EventType {
     }
 }
 
+/// An event type as an envelope holds it: a part of its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventTypeRef<'a> {
+    text: &'a str,
+}
+
+impl<'a> EventTypeRef<'a> {
+    /// The type with this text, which was checked when it was first carried.
+    pub fn of(text: &'a str) -> Self {
+        Self { text }
+    }
+
+    /// The text as given, version suffix included.
+    pub fn as_str(self) -> &'a str {
+        self.text
+    }
+
+    /// The type without its version suffix; patterns and handlers go by it.
+    pub fn name(self) -> &'a str {
+        let (name_bytes, _) = split_version(self.text);
+        self.text.get(..name_bytes).unwrap_or(self.text)
+    }
+
+    /// The version that the suffix `.vN` names, if there is one.
+    pub fn version(self) -> Option<u32> {
+        split_version(self.text).1
+    }
+
+    /// Whether this is a fact of tidings itself, hidden unless asked for.
+    pub fn is_internal(self) -> bool {
+        self.text.starts_with(INTERNAL_PREFIX)
+    }
+
+    /// The type on its own.
+    pub fn to_owned(self) -> EventType {
+        EventType::trusted(self.text.to_owned())
+    }
+}
+
+impl<'a> From<&'a EventType> for EventTypeRef<'a> {
+    fn from(event_type: &'a EventType) -> Self {
+        Self::of(event_type.as_str())
+    }
+}
+
+impl fmt::Display for EventTypeRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text)
+    }
+}
+
 /// What the names of tidings' own facts begin with.
 pub const INTERNAL_PREFIX: &str = "tidings.";
 

@@ -3,6 +3,7 @@
 use crate::broker::{GroupName, Position};
 use crate::correlation::Inherited;
 use crate::envelope::EnvelopeError;
+use crate::store::WorkSlot;
 use crate::{Envelope, Event, EventType, Payload, Timestamp};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -10,7 +11,12 @@ use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+
+mod batch;
+mod error;
+
+pub use batch::FromBatch;
+pub use error::{HandlerError, HandlerErrorKind, HandlerResultExt};
 
 /// What a handler is given: the delivery and what surrounds it.
 #[derive(Debug, Clone)]
@@ -25,6 +31,8 @@ pub struct HandlerContext {
     pub attempt: u32,
     /// Takes what the handler emits.
     pub emit: Emit,
+    /// Where an extractor leaves the transaction that it opens for the handler; one for all events of a batch.
+    pub work: WorkSlot,
     /// What all deliveries of the consumer share.
     pub shared: Arc<HandlerShared>,
 }
@@ -40,13 +48,36 @@ pub struct HandlerShared {
     pub shutdown: Shutdown,
 }
 
+/// What may be said of a handler's effect when an event is delivered more than once, as happens after every crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DeliveryGuarantee {
+    /// The handler runs for every delivery: its effect is made at least once, and twice if a crash comes at the wrong moment.
+    AtLeastOnce,
+    /// The handler takes the transaction from its arguments: effect, inbox row and emitted events become true together, so the effect is made once however often the event is delivered,
+    /// as long as the inbox remembers it.
+    EffectOnce,
+}
+
+impl fmt::Display for DeliveryGuarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AtLeastOnce => "at least once",
+            Self::EffectOnce => "effect once",
+        })
+    }
+}
+
 /// Something that a handler can ask for in its arguments.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
     label = "not an extractor",
-    note = "after the event a handler may take: State<T>, Metadata, Emit, Shutdown, or a type that implements FromDelivery"
+    note = "after the event a handler may take: State<T>, Metadata, Emit, Shutdown, Tx<Db>, or a type that implements FromDelivery"
 )]
 pub trait FromDelivery: Sized + Send {
+    /// What a handler can claim that takes this: [`EffectOnce`](DeliveryGuarantee::EffectOnce) for the transaction that holds the inbox row, and for nothing else.
+    const DELIVERY: DeliveryGuarantee = DeliveryGuarantee::AtLeastOnce;
+
     /// Takes the value from a delivery.
     ///
     /// **Errors**: count as a failure of the handler.
@@ -284,6 +315,11 @@ impl Emit {
             .is_empty()
     }
 
+    /// Whether nobody else can emit into it any more and nothing was emitted, so that the next handling may have it.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.drafts) == 1 && self.is_empty()
+    }
+
     /// Takes what was emitted so far.
     pub fn take(&self) -> Vec<Draft> {
         std::mem::take(&mut *self.drafts.lock().unwrap_or_else(PoisonError::into_inner))
@@ -293,87 +329,5 @@ impl Emit {
 impl FromDelivery for Emit {
     async fn from_delivery(context: &HandlerContext) -> Result<Self, HandlerError> {
         Ok(context.emit.clone())
-    }
-}
-
-/// Why a handler failed, and what that means for the event.
-///
-/// Any error turns into a transient one by `?`; [`HandlerResultExt`] says otherwise.
-#[derive(Debug)]
-pub struct HandlerError {
-    kind: HandlerErrorKind,
-    chain: Vec<String>,
-}
-
-/// What a failure means for the event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HandlerErrorKind {
-    /// Try again with back-off; after the last attempt it is a dead letter.
-    Transient,
-    /// Try again after this time; counts as an attempt.
-    RetryAfter(Duration),
-    /// Trying again cannot help: a dead letter at once.
-    Permanent,
-}
-
-impl HandlerError {
-    /// A failure that may heal.
-    pub fn transient_message(message: impl Into<String>) -> Self {
-        Self {
-            kind: HandlerErrorKind::Transient,
-            chain: vec![message.into()],
-        }
-    }
-
-    /// A failure that trying again cannot heal.
-    pub fn permanent_message(message: impl Into<String>) -> Self {
-        Self {
-            kind: HandlerErrorKind::Permanent,
-            chain: vec![message.into()],
-        }
-    }
-
-    /// The same failure with another meaning.
-    pub fn with_kind(self, kind: HandlerErrorKind) -> Self {
-        Self { kind, ..self }
-    }
-
-    /// What the failure means.
-    pub fn kind(&self) -> HandlerErrorKind {
-        self.kind
-    }
-
-    /// The message and those of its causes, outermost first.
-    pub fn chain(&self) -> &[String] {
-        &self.chain
-    }
-}
-
-impl<E: std::error::Error + Send + Sync + 'static> From<E> for HandlerError {
-    fn from(error: E) -> Self {
-        Self {
-            kind: HandlerErrorKind::Transient,
-            chain: crate::error::chain(&error),
-        }
-    }
-}
-
-/// Says what the error of a result means for the event.
-pub trait HandlerResultExt<T> {
-    /// Trying again cannot help: a dead letter at once.
-    fn permanent(self) -> Result<T, HandlerError>;
-
-    /// Try again after this time; counts as an attempt.
-    fn retry_after(self, delay: Duration) -> Result<T, HandlerError>;
-}
-
-impl<T, E: Into<HandlerError>> HandlerResultExt<T> for Result<T, E> {
-    fn permanent(self) -> Result<T, HandlerError> {
-        self.map_err(|error| error.into().with_kind(HandlerErrorKind::Permanent))
-    }
-
-    fn retry_after(self, delay: Duration) -> Result<T, HandlerError> {
-        self.map_err(|error| error.into().with_kind(HandlerErrorKind::RetryAfter(delay)))
     }
 }

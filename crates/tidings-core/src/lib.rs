@@ -18,6 +18,7 @@ pub mod limits;
 pub mod pattern;
 pub mod payload;
 pub mod seam;
+pub mod store;
 pub mod timestamp;
 
 use std::future::Future;

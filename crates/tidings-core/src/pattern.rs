@@ -1,6 +1,6 @@
 //! Patterns of event types: the same on every broker.
 
-use crate::event_type::INTERNAL_PREFIX;
+use crate::event_type::{EventTypeRef, INTERNAL_PREFIX};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
 use crate::{Code, EventType, codes};
 use std::fmt;
@@ -41,6 +41,15 @@ impl Pattern {
         }
     }
 
+    /// The pattern that matches tidings' own facts and nothing else.
+    pub fn internal() -> Self {
+        Self {
+            text: "tidings.**".to_owned(),
+            segments: vec![Segment::Literal("tidings".to_owned()), Segment::Rest],
+            internal: true,
+        }
+    }
+
     /// The pattern that matches one type, in every version.
     pub fn exact(event_type: &EventType) -> Self {
         let name = event_type.name();
@@ -56,7 +65,8 @@ impl Pattern {
     }
 
     /// Whether the type matches.
-    pub fn matches(&self, event_type: &EventType) -> bool {
+    pub fn matches<'a>(&self, event_type: impl Into<EventTypeRef<'a>>) -> bool {
+        let event_type = event_type.into();
         if event_type.is_internal() != self.internal {
             return false;
         }
@@ -180,6 +190,7 @@ mod tests {
             "tidings.dead_letter.recorded"
         ));
         assert!(matches("tidings.**", "tidings.dead_letter.recorded"));
+        assert_eq!(Pattern::internal(), "tidings.**".parse().unwrap());
         assert!(matches(
             "tidings.dead_letter.*",
             "tidings.dead_letter.recorded"

@@ -58,16 +58,19 @@ impl Payload {
 
     /// The JSON text, if it can stand in one line as it is.
     pub fn json_line(&self) -> Option<&str> {
-        if self.carriage == Carriage::Binary
-            || self
-                .bytes
-                .iter()
-                .any(|&byte| byte == b'\n' || byte == b'\r')
-        {
+        if self.carriage == Carriage::Binary {
             return None;
         }
-        std::str::from_utf8(&self.bytes).ok()
+        one_line(&self.bytes)
     }
+}
+
+/// The text of bytes that hold no line break.
+pub(crate) fn one_line(bytes: &[u8]) -> Option<&str> {
+    if bytes.iter().any(|&byte| byte == b'\n' || byte == b'\r') {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -100,6 +100,58 @@ impl FromStr for Timestamp {
     }
 }
 
+/// Reads what [`Timestamp`] prints, to the letter; `None` for every other text. Most timestamps are given so, and need neither a calendar nor printing for comparison.
+fn as_printed(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, digits: usize| {
+        bytes
+            .get(from..from + digits)?
+            .iter()
+            .try_fold(0, |value, byte| {
+                byte.is_ascii_digit()
+                    .then(|| value * 10 + i64::from(byte - b'0'))
+            })
+    };
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    let shaped = separators
+        .iter()
+        .all(|(at, separator)| bytes.get(*at) == Some(separator));
+    let micros = match bytes.get(19..)? {
+        b"Z" => 0,
+        [b'.', .., b'Z'] if bytes.len() == 24 => {
+            number(20, 3).filter(|millis| *millis > 0)? * 1_000
+        }
+        [b'.', .., b'Z'] if bytes.len() == 27 => {
+            number(20, 6).filter(|micros| micros % 1_000 > 0)?
+        }
+        _ => return None,
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !shaped || day < 1 || day > days || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+    Some(Timestamp(seconds * 1_000_000 + micros))
+}
+
+/// Days from 1970-01-01 to a day of the Gregorian calendar, whose years are taken to begin in March, so that the leap day is the last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// The text around the digits of a fraction that are finer than a nanosecond.
 fn excess_digits(text: &str) -> Option<(&str, &str)> {
     let start = text.find('.')? + 1;
@@ -150,6 +202,44 @@ impl GivenTimestamp {
     }
 }
 
+/// A given timestamp as an envelope holds it: its text is a part of the envelope's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GivenTimestampRef<'a> {
+    instant: Timestamp,
+    text: Option<&'a str>,
+}
+
+impl<'a> GivenTimestampRef<'a> {
+    /// An instant with the text that is kept beside it; nothing is checked again.
+    pub fn new(instant: Timestamp, text: Option<&'a str>) -> Self {
+        Self { instant, text }
+    }
+
+    /// The instant.
+    pub fn instant(self) -> Timestamp {
+        self.instant
+    }
+
+    /// The text, where printing the instant would differ from it.
+    pub fn text(self) -> Option<&'a str> {
+        self.text
+    }
+
+    /// The timestamp on its own.
+    pub fn to_owned(self) -> GivenTimestamp {
+        GivenTimestamp::trusted(self.instant, self.text)
+    }
+}
+
+impl fmt::Display for GivenTimestampRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.text {
+            Some(text) => f.write_str(text),
+            None => self.instant.fmt(f),
+        }
+    }
+}
+
 impl From<Timestamp> for GivenTimestamp {
     fn from(instant: Timestamp) -> Self {
         Self {
@@ -163,6 +253,9 @@ impl FromStr for GivenTimestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, TimestampError> {
+        if let Some(instant) = as_printed(text) {
+            return Ok(instant.into());
+        }
         let instant: Timestamp = text.parse()?;
         let same = instant.to_string() == text;
         Ok(Self {
@@ -184,6 +277,7 @@ impl fmt::Display for GivenTimestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_given_timestamp_prints_as_it_was_given() {
@@ -215,6 +309,31 @@ mod tests {
                 None,
                 "{text}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_without_a_calendar_is_what_the_calendar_says(
+            micros in -62_200_000_000_000_000_i64..253_500_000_000_000_000, unit in 0_u32..3,
+        ) {
+            let step = [1_000_000, 1_000, 1][unit as usize];
+            let text = Timestamp::from_micros(micros / step * step).to_string();
+
+            prop_assert_eq!(as_printed(&text), text.parse().ok().filter(|_| !text.starts_with('-')));
+        }
+
+        #[test]
+        fn a_text_that_is_read_without_a_calendar_is_printed_the_same(
+            text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.([0-9]{3}|[0-9]{6}))?Z",
+        ) {
+            let parsed = text.parse::<Timestamp>();
+            if let Some(instant) = as_printed(&text) {
+                prop_assert_eq!(parsed.unwrap(), instant);
+                prop_assert_eq!(instant.to_string(), text);
+            } else if let Ok(instant) = parsed {
+                prop_assert_ne!(instant.to_string(), text);
+            }
         }
     }
 

@@ -68,20 +68,37 @@ pub struct GroupStatus {
     /// What it subscribes to.
     pub patterns: Vec<Pattern>,
     /// The first position that is not settled.
-    pub position: Position,
+    pub position: Option<Position>,
     /// When its cursor last moved.
     pub moved_at: Option<Timestamp>,
     /// Who works for it now, if anyone.
     pub owner: Option<String>,
+    /// Whether nobody has worked for it for longer than the broker's limit, while events went on coming.
+    pub abandoned: bool,
 }
 
 /// How far a group is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GroupLag {
     /// Events of its patterns that it has not settled.
     pub events: u64,
     /// How long ago the oldest of them was appended; zero without any.
     pub age: Duration,
+    /// Positions that retention removed before the group settled them; it cannot go on before it is moved.
+    pub lost: u64,
+    /// How near retention is to what the group has not settled; `None` where retention waits for the group, or removes nothing.
+    pub loss: Option<LossAhead>,
+}
+
+/// How near retention is to events that a group has not settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LossAhead {
+    /// When the oldest of them may be removed for its age; zero once it may.
+    pub within: Option<Duration>,
+    /// Bytes that may still be appended before the oldest of them is removed for the size of the log; zero once it may.
+    pub bytes_left: Option<u64>,
+    /// Whether less than a quarter of the time or of the bytes that retention keeps is left.
+    pub is_near: bool,
 }
 
 /// Administration of groups.
@@ -101,7 +118,7 @@ pub trait Admin: Send + Sync {
         &'a self,
         group: &'a GroupName,
         start: StartAt,
-    ) -> BoxFuture<'a, Result<Position, BrokerError>>;
+    ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>>;
 
     /// Forgets a group.
     ///

@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub name: &'static str,
     /// How far the order of a key is kept.
     pub key_order: KeyOrder,
+    /// Whether a group is leased to one instance at a time, so that another one is refused as long as it works.
+    pub group_leased: bool,
     /// Whether history can be read again.
     pub replay: bool,
     /// Whether a group that joins late sees events published before.

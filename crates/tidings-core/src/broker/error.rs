@@ -19,7 +19,7 @@ pub enum BrokerError {
     },
     /// Another process owns the data folder for writing.
     #[error(
-        "the data folder {path} is owned by {owner}; stop that process, or use a command that only reads (tail, event export, consumer lag work beside an owner)"
+        "the data folder {path} is owned by {owner}; stop that process, or work beside it: emit, event import, consumer run and every command that reads do"
     )]
     FolderOwned {
         /// The folder.
@@ -56,6 +56,16 @@ pub enum BrokerError {
     FolderForeign {
         /// The directory.
         path: PathBuf,
+    },
+    /// The data folder keeps state beside a broker elsewhere, and has no events of its own.
+    #[error(
+        "the events of the data folder {path} are on {url}; work there with --url, or remove {path}/broker to keep events in the folder itself"
+    )]
+    EventsElsewhere {
+        /// The folder.
+        path: PathBuf,
+        /// The broker, without a password.
+        url: String,
     },
     /// The data folder cannot be written.
     #[error(
@@ -109,6 +119,28 @@ pub enum BrokerError {
         /// The oldest position kept.
         oldest: Position,
     },
+    /// Retention removed events that a group had not settled.
+    #[error(
+        "the group {group:?} stood at position {position}, and retention removed everything before {oldest}; to go on without what is lost: tidings consumer reset {group} --to earliest"
+    )]
+    GroupPassed {
+        /// The group.
+        group: String,
+        /// The first position that it has not settled.
+        position: Position,
+        /// The oldest position kept.
+        oldest: Position,
+    },
+    /// The rule of retention cannot be read.
+    #[error(
+        "the rule of retention {path} cannot be read: {reason}; nothing is removed until it is set again by tidings log retention"
+    )]
+    RetentionInvalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// Another process works for the group.
     #[error(
         "the group {group:?} is in use by {owner}; one process works for a group of the embedded log at a time"
@@ -134,6 +166,70 @@ pub enum BrokerError {
         broker: &'static str,
         /// What it cannot do.
         what: String,
+    },
+    /// The URL of a broker cannot be used.
+    #[error("the broker URL {url} cannot be used: {reason}")]
+    UrlInvalid {
+        /// The URL, without its password.
+        url: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// The broker does not answer.
+    #[error("{broker} at {address} cannot be reached: {reason}; it is tried again")]
+    Unreachable {
+        /// The broker.
+        broker: &'static str,
+        /// Host and port.
+        address: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// The broker does not let us in, or not do this.
+    #[error(
+        "{broker} at {address} refuses: {reason}; check user, password, certificate and rights"
+    )]
+    Unauthorised {
+        /// The broker.
+        broker: &'static str,
+        /// Host and port.
+        address: String,
+        /// What the broker said.
+        reason: String,
+    },
+    /// Something that must exist on the broker does not.
+    #[error("{what} does not exist on {broker}; make it: {command}")]
+    TopologyMissing {
+        /// The broker.
+        broker: &'static str,
+        /// Kind and name.
+        what: String,
+        /// The command that makes it.
+        command: String,
+    },
+    /// Something on the broker is not as it must be.
+    #[error("{what} on {broker} cannot be used: {reason}; {way_out}")]
+    TopologyWrong {
+        /// The broker.
+        broker: &'static str,
+        /// Kind and name.
+        what: String,
+        /// What was found, and what must be.
+        reason: String,
+        /// What to do.
+        way_out: String,
+    },
+    /// The broker answered with a failure, or not at all.
+    #[error("{broker} failed to {action}: {reason}")]
+    Remote {
+        /// The broker.
+        broker: &'static str,
+        /// What was tried.
+        action: &'static str,
+        /// What the broker or its client said.
+        reason: String,
+        /// Whether trying again can help.
+        class: ErrorClass,
     },
     /// The broker was closed.
     #[error("the broker is closed; open it again")]
@@ -168,16 +264,25 @@ impl BrokerError {
             | Self::DiskFull { .. }
             | Self::GroupLeased { .. }
             | Self::Io { .. } => ErrorClass::Transient,
+            Self::Unreachable { .. } => ErrorClass::Transient,
+            Self::Remote { class, .. } => *class,
             Self::Poisoned { .. } | Self::Closed => ErrorClass::Poison,
             Self::Bug { .. } => ErrorClass::Bug,
             Self::FolderMissing { .. }
             | Self::FormatNewer { .. }
             | Self::FolderNotPrivate { .. }
             | Self::FolderForeign { .. }
+            | Self::EventsElsewhere { .. }
             | Self::ReadOnly { .. }
             | Self::Damaged { .. }
             | Self::Removed { .. }
+            | Self::GroupPassed { .. }
+            | Self::RetentionInvalid { .. }
             | Self::GroupUnknown { .. }
+            | Self::UrlInvalid { .. }
+            | Self::Unauthorised { .. }
+            | Self::TopologyMissing { .. }
+            | Self::TopologyWrong { .. }
             | Self::Unsupported { .. } => ErrorClass::Permanent,
         }
     }
@@ -190,14 +295,23 @@ impl BrokerError {
             Self::FormatNewer { .. } => codes::FORMAT_NEWER,
             Self::FolderNotPrivate { .. } => codes::FOLDER_NOT_PRIVATE,
             Self::FolderForeign { .. } => codes::FOLDER_FOREIGN,
+            Self::EventsElsewhere { .. } => codes::EVENTS_ELSEWHERE,
             Self::ReadOnly { .. } => codes::FOLDER_READ_ONLY,
             Self::DiskFull { .. } => codes::DISK_FULL,
             Self::Poisoned { .. } => codes::LOG_POISONED,
             Self::Damaged { .. } => codes::LOG_DAMAGED,
             Self::Removed { .. } => codes::POSITION_REMOVED,
+            Self::GroupPassed { .. } => codes::GROUP_PASSED,
+            Self::RetentionInvalid { .. } => codes::RETENTION_INVALID,
             Self::GroupLeased { .. } => codes::GROUP_LEASED,
             Self::GroupUnknown { .. } => codes::GROUP_UNKNOWN,
             Self::Unsupported { .. } => codes::CAPABILITY_MISSING,
+            Self::UrlInvalid { .. } => codes::BROKER_URL_INVALID,
+            Self::Unreachable { .. } => codes::BROKER_UNREACHABLE,
+            Self::Unauthorised { .. } => codes::BROKER_UNAUTHORISED,
+            Self::TopologyMissing { .. } => codes::TOPOLOGY_MISSING,
+            Self::TopologyWrong { .. } => codes::TOPOLOGY_WRONG,
+            Self::Remote { .. } => codes::BROKER_FAILED,
             Self::Closed => codes::CLOSED,
             Self::Io { .. } => codes::IO,
             Self::Bug { .. } => codes::BUG,
@@ -208,7 +322,7 @@ impl BrokerError {
     pub fn may_have_happened(&self) -> bool {
         matches!(
             self,
-            Self::Io { .. } | Self::Poisoned { .. } | Self::Bug { .. }
+            Self::Io { .. } | Self::Poisoned { .. } | Self::Remote { .. } | Self::Bug { .. }
         )
     }
 }

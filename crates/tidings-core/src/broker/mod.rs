@@ -5,18 +5,24 @@ mod capabilities;
 mod error;
 mod publish;
 mod reader;
+mod redact;
 mod subscription;
+mod tail;
+mod topology;
 mod watermark;
 
-pub use admin::{Admin, GroupLag, GroupName, GroupNameError, GroupStatus};
+pub use admin::{Admin, GroupLag, GroupName, GroupNameError, GroupStatus, LossAhead};
 pub use capabilities::{Capabilities, KeyOrder};
 pub use error::BrokerError;
-pub use publish::{PublishError, PublishOutcome, Receipt};
-pub use reader::{Page, ReadRequest, Reader, Recorded};
+pub use publish::{Destination, PublishError, PublishOutcome, Receipt};
+pub use reader::{LookUpBy, LookUpRequest, Page, ReadRequest, Reader, Recorded};
+pub use redact::without_password;
 pub use subscription::{
     Delivery, Receive, Received, Resumed, Scope, Settle, SettleAction, SettleError, StartAt,
     SubscribeRequest, Subscription, Token,
 };
+pub use tail::{Tail, TailPage, TailRequest, Tailed};
+pub use topology::{TopologyItem, TopologyRequest, TopologyState};
 pub use watermark::LowWatermark;
 
 use crate::{BoxFuture, Envelope};
@@ -64,6 +70,30 @@ pub trait Broker: Send + Sync + 'static {
 
     /// History without a group, where the broker has it.
     fn reader(&self) -> Option<&dyn Reader>;
+
+    /// Events from some point on, without a group; from now on alone where the broker has no history.
+    ///
+    /// **Errors**: [`BrokerError::Unsupported`] for a start that the broker does not have.
+    ///
+    /// **Cancel**: no effect.
+    fn tail<'a>(
+        &'a self,
+        request: TailRequest,
+    ) -> BoxFuture<'a, Result<Box<dyn Tail + 'a>, BrokerError>> {
+        Box::pin(tail::by_position(self, request))
+    }
+
+    /// What must exist on the broker: looked at, and made where it is missing and that was asked for. Nothing on a broker that keeps itself.
+    ///
+    /// **Errors**: the broker cannot be reached. What is missing or wrong is no error but stands in the answer.
+    ///
+    /// **Cancel**: what was made stays.
+    fn topology<'a>(
+        &'a self,
+        _request: TopologyRequest<'a>,
+    ) -> BoxFuture<'a, Result<Vec<TopologyItem>, BrokerError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Groups, lag and seeking, where the broker has them.
     fn admin(&self) -> Option<&dyn Admin>;

@@ -1,8 +1,8 @@
 //! What becomes of a published event.
 
-use super::{BrokerError, Position};
+use super::{Broker, BrokerError, Position};
 use crate::envelope::EnvelopeError;
-use crate::{Code, ErrorClass, codes};
+use crate::{BoxFuture, Code, Envelope, ErrorClass, codes};
 use std::time::Duration;
 
 /// Proof that a broker accepted an event.
@@ -14,6 +14,24 @@ pub struct Receipt {
 
 /// What became of one event.
 pub type PublishOutcome = Result<Receipt, PublishError>;
+
+/// Where a relay takes events: every broker, and things that can only be published to.
+pub trait Destination: Send + Sync {
+    /// Hands over a batch under the rules of [`Broker::publish`].
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>>;
+}
+
+impl<B: Broker + ?Sized> Destination for B {
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>> {
+        Broker::publish(self, batch)
+    }
+}
+
+impl Destination for std::sync::Arc<dyn Broker> {
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>> {
+        Broker::publish(&**self, batch)
+    }
+}
 
 /// Why an event was not accepted, or is not known to be.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,6 +101,22 @@ impl PublishError {
             Self::Ambiguous { .. } | Self::Timeout { .. } | Self::NotAttempted => {
                 ErrorClass::Transient
             }
+        }
+    }
+
+    /// Whether the broker speaks of this event alone; else it is in trouble itself, and other events meet the same.
+    pub fn is_about_the_event(&self) -> bool {
+        match self {
+            Self::Envelope { .. } | Self::Payload { .. } => true,
+            Self::Refused { code, .. } => [
+                codes::LIMIT_EXCEEDED,
+                codes::PUBLISH_REFUSED,
+                codes::ENVELOPE_INVALID,
+                codes::EVENT_TYPE_INVALID,
+                codes::PAYLOAD_INVALID,
+            ]
+            .contains(code),
+            Self::Ambiguous { .. } | Self::Timeout { .. } | Self::NotAttempted => false,
         }
     }
 

@@ -52,8 +52,10 @@ pub struct Delivery {
     pub position: Option<Position>,
     /// When the broker appended it, where it says.
     pub append_time: Option<Timestamp>,
-    /// The event.
+    /// The event; with a problem, an envelope around the raw bytes.
     pub envelope: Envelope,
+    /// Why the message is no event: it matches every group, and is given up to the dead letters without a handler having seen it.
+    pub problem: Option<Arc<str>>,
 }
 
 /// What the receive half tells.
@@ -107,7 +109,7 @@ pub trait Receive: Send {
     ///
     /// **Guarantee**: events of one key come in the order of the broker; an event that is released comes again ahead of what was not handed out yet.
     ///
-    /// **Errors**: [`BrokerError::Damaged`] is told once for a damaged stretch; the next call goes on behind it.
+    /// **Errors**: [`BrokerError::Damaged`] is told once for a damaged stretch; the next call goes on behind it. [`BrokerError::GroupPassed`] where retention removed what the group has not settled; it stays so until the group is moved.
     ///
     /// **Cancel**: nothing is lost.
     fn receive(&mut self, events_max: usize) -> BoxFuture<'_, Result<Received, BrokerError>>;

@@ -1,0 +1,279 @@
+//! The port of what a group could not handle yet: deliveries parked until later, attempts that failed, dead letters. One store holds all three, because they change together.
+//!
+//! A lane is the deliveries of one key in one group. While a lane has rows here, they are what is handled next, oldest first, and whatever arrives for the key is
+//! parked behind them; so nothing overtakes. The first row of a lane is its *head*: it is due at a time, or held by its dead letter until a person decides.
+
+use super::StoreError;
+use crate::{BoxFuture, DedupeKey, Envelope, Timestamp};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Names a lane in a store: a hash of the key, or of the event where it has no key and is its own lane. It repeats in every process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(Uuid);
+
+/// The namespace of lanes; it must never change.
+const LANES: Uuid = Uuid::from_u128(0x8f1d_63a2_5c0e_4b7a_9a44_2e61_70c3_d5b9);
+
+impl LaneId {
+    /// The lane of an event.
+    pub fn of(envelope: &Envelope) -> Self {
+        match envelope.key() {
+            Some(key) => Self::of_key(&key),
+            None => Self(Uuid::from_bytes(*DedupeKey::of(envelope).as_bytes())),
+        }
+    }
+
+    /// The lane of a key.
+    pub fn of_key(key: &str) -> Self {
+        Self(Uuid::new_v5(&LANES, key.as_bytes()))
+    }
+
+    /// Reads what [`Display`](fmt::Display) has written; `None` if it is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+}
+
+impl fmt::Display for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
+/// The number of a parked delivery; larger is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParkedId(pub i64);
+
+/// One attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// When it failed.
+    pub at: Timestamp,
+    /// Why: the messages of the error and its causes.
+    pub error: String,
+}
+
+/// A delivery as a store keeps it.
+#[derive(Debug, Clone)]
+pub struct ParkedDelivery {
+    /// Its number; zero before it is parked.
+    pub id: ParkedId,
+    /// Its lane.
+    pub lane: LaneId,
+    /// The event, or for a message that is none, what carries its bytes.
+    pub envelope: Envelope,
+    /// Why the message is no event, if it is none.
+    pub problem: Option<Arc<str>>,
+    /// Where the event stands, on a broker with a total order.
+    pub position: Option<u64>,
+    /// Attempts that failed so far, since it was delivered or handed back.
+    pub attempts: u32,
+    /// How often it was put off until later.
+    pub rounds: u32,
+    /// How often it died before in this group.
+    pub deaths: u32,
+    /// The first attempt that failed and the newest ones.
+    pub history: Vec<FailedAttempt>,
+    /// When it is tried; `None` for a row behind another, and for one that is held by its dead letter.
+    pub due: Option<Timestamp>,
+    /// Its dead letter, where it has one: it is held by it, or was handed back by it.
+    pub letter: Option<String>,
+}
+
+/// A dead letter about to be recorded.
+#[derive(Debug, Clone)]
+pub struct DeathRecord {
+    /// Names the dead letter; it stays the same when the event dies again in the same group.
+    pub id: String,
+    /// The event, and what was tried.
+    pub delivery: ParkedDelivery,
+    /// The handler that failed; empty where none was asked.
+    pub handler: String,
+    /// Why: the outermost message first.
+    pub reasons: Vec<String>,
+    /// Names the failure: equal for errors that differ in numbers and ids alone.
+    pub fingerprint: String,
+    /// Why it was given up.
+    pub cause: DeathCause,
+    /// Whether later events of the key wait for a person's decision.
+    pub holds: bool,
+    /// The version of the code that gave it up; empty if it was not told.
+    pub code_version: String,
+    /// The fact to publish: it goes into the outbox of the same transaction.
+    pub fact: Envelope,
+}
+
+/// Why an event was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeathCause {
+    /// Every attempt failed.
+    Attempts,
+    /// The handler called the failure permanent.
+    Permanent,
+    /// The message is no event, or its payload does not decode.
+    Unreadable,
+    /// It became too old to be tried again.
+    Age,
+    /// The process died with it, time and again.
+    Crash,
+}
+
+impl DeathCause {
+    /// The word for people and for stores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Permanent => "permanent",
+            Self::Unreadable => "unreadable",
+            Self::Age => "age",
+            Self::Crash => "crash",
+        }
+    }
+}
+
+/// A change of what a group could not handle yet.
+#[derive(Debug, Clone)]
+pub enum FailureChange {
+    /// An attempt failed or is about to be risked: the count is kept across the end of the process.
+    Attempted {
+        /// The event.
+        event: DedupeKey,
+        /// Attempts so far.
+        attempts: u32,
+    },
+    /// The event was handled or parked: its count is forgotten.
+    Succeeded {
+        /// The event.
+        event: DedupeKey,
+    },
+    /// Puts deliveries of one lane at its end, in their order. One that the group has parked already is not put there twice.
+    Park {
+        /// The deliveries; their numbers are given by the store.
+        deliveries: Vec<ParkedDelivery>,
+        /// When the first of them is tried again, counted from now by the store's clock; `None` where it stands behind others. If nothing is there any more to stand behind, it is due at once.
+        due_in: Option<Duration>,
+    },
+    /// The head of a lane failed again and is put off.
+    Postpone {
+        /// Which one.
+        id: ParkedId,
+        /// Attempts so far.
+        attempts: u32,
+        /// How often it was put off, this time included.
+        rounds: u32,
+        /// The attempts that failed.
+        history: Vec<FailedAttempt>,
+        /// When it is tried again, counted from now by the store's clock.
+        due_in: Duration,
+    },
+    /// A parked delivery was handled; a dead letter of its that was handed back is resolved. The next of its lane is due at once.
+    Finish {
+        /// Which one.
+        id: ParkedId,
+    },
+    /// A delivery was given up. One that was parked leaves its row, unless it holds its lane; one that was not gets a row if it holds.
+    Bury(Box<DeathRecord>),
+}
+
+/// What a store knows of a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedLane {
+    /// Which lane.
+    pub lane: LaneId,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// What a person decided of an event in a group, so that a replay does not meet the old poison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It was discarded: the group passes over it.
+    Discarded,
+    /// An edited copy stands for it: the copy is handled in its place.
+    Edited(Box<Envelope>),
+}
+
+/// What a group finds when it starts.
+#[derive(Debug, Clone, Default)]
+pub struct FailureState {
+    /// Lanes with rows.
+    pub lanes: Vec<ParkedLane>,
+    /// Attempts of events that were not settled when they were noted.
+    pub attempts: HashMap<DedupeKey, u32>,
+    /// What persons decided.
+    pub decisions: HashMap<DedupeKey, Decision>,
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// Lanes whose head is due, the longest due first.
+    pub lanes: Vec<ParkedLane>,
+    /// How long until the next head is due; `None` if none waits for a time.
+    pub next_in: Option<Duration>,
+    /// Why the group is paused, if a person paused it.
+    pub paused: Option<String>,
+}
+
+/// What keeps what groups could not handle yet.
+///
+/// **Guarantee**: a change is durable when it is answered. Times count by the store's own clock, so that nothing is early where clocks differ.
+///
+/// **Source**: seed concept *dead letter topic*.
+pub trait FailureStore: Send + Sync {
+    /// The name of the store for people and metrics, without credentials.
+    fn name(&self) -> &str;
+
+    /// Whether instances on several machines can share it.
+    fn is_shared(&self) -> bool;
+
+    /// What is there for a group. Asked at its start, and whenever a scope is assigned to it.
+    fn state<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<FailureState, StoreError>>;
+
+    /// Makes changes in their order, all of them or none.
+    ///
+    /// **Errors**: an [ambiguous](StoreError::may_have_happened) one may be answered by making the same changes again.
+    ///
+    /// **Cancel**: they are made or not.
+    fn apply<'a>(
+        &'a self,
+        group: &'a str,
+        changes: &'a [FailureChange],
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Which lanes are due, at most so many.
+    fn due<'a>(&'a self, group: &'a str, limit: u32) -> BoxFuture<'a, Result<Due, StoreError>>;
+
+    /// The oldest rows of a lane, at most so many.
+    fn rows<'a>(
+        &'a self,
+        group: &'a str,
+        lane: LaneId,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<ParkedDelivery>, StoreError>>;
+
+    /// Whether this instance of a group picks up what is due: one at a time does, so that nobody handles a key of another one. It stays so for the lease, counted by the store's clock, and as long as it is
+    /// asked for again. A store of one machine, whose groups have one instance, need not ask.
+    fn lead<'a>(
+        &'a self,
+        _group: &'a str,
+        _owner: &'a str,
+        _lease: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async { Ok(true) })
+    }
+
+    /// How often a group gave each of some events up before: one number for each, in their order.
+    fn deaths<'a>(
+        &'a self,
+        group: &'a str,
+        events: &'a [DedupeKey],
+    ) -> BoxFuture<'a, Result<Vec<u32>, StoreError>>;
+}
