@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidings_core::broker::Broker;
 use tidings_core::{Envelope, EnvelopeParts, Payload, Timestamp, cloudevents, envelope_json};
 use tidings_fuzz::checksummed::{HEAD_BYTES, SEGMENT_HEADER_BYTES};
+use tidings_fuzz::look_up_table;
 use tidings_fuzz::reading::block_on;
 use tidings_log::{Codec, LogBroker, OpenOptions};
 use tidings_testkit::{FaultyDisk, ManualClock, loan_data};
@@ -35,6 +36,16 @@ fn main() {
         keep("envelope_json", &format!("event-{at}"), line.as_bytes());
         let line = cloudevents::to_json(envelope);
         keep("cloudevents_json", &format!("event-{at}"), line.as_bytes());
+    }
+    let pairs: Vec<u8> = (0..120).flat_map(|number| [number * 2, number]).collect();
+    for what in [2, 3, 6, 7] {
+        let input = [&[what, 20], pairs.as_slice()].concat();
+        keep("look_up_table", &format!("pairs-{what}"), &input);
+    }
+    let table = look_up_table::written(&pairs);
+    for what in [0, 1, 4, 5] {
+        let input = [&[what, 20], table.as_slice()].concat();
+        keep("look_up_table", &format!("table-{what}"), &input);
     }
     for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
         let name = format!("{codec:?}").to_lowercase();
@@ -103,6 +114,7 @@ fn segments(codec: Codec, with_long: bool) -> Vec<(u64, Vec<u8>)> {
     )));
     let mut options = OpenOptions::new("/data", clock, Arc::new(disk.clone()));
     (options.codec, options.segment_bytes) = (codec, 4_096);
+    options.look_up_tables = false;
     let broker = LogBroker::open(options).expect("an empty disk is opened");
     let events = events();
     // Only a long batch gets a frame that is packed.

@@ -179,3 +179,132 @@ pub fn index(segment: u64, covered_bytes: u64, entries: &[[u64; 3]]) -> Vec<u8> 
     }
     closed(record)
 }
+
+const TABLE_HEAD_BYTES: usize = 64;
+const TABLE_BLOCKS_MAX: usize = 4_096;
+const TABLE_ENTRIES_MAX: usize = 3 * 1_048_576;
+
+/// What the look-up table of a segment says of it.
+#[derive(Debug)]
+pub struct Covered {
+    next: u64,
+    bytes: u64,
+    ends: u32,
+}
+
+impl Covered {
+    /// What is said of a segment of these bytes, before the segment that begins at `next`.
+    pub fn of(next: u64, segment: &[u8]) -> Self {
+        let ends = [&segment[..64], &segment[segment.len() - 64..]];
+        Self {
+            next,
+            bytes: segment.len() as u64,
+            ends: ends
+                .iter()
+                .fold(CHECKSUM_SEED, |sum, part| crc32c::crc32c_append(sum, part)),
+        }
+    }
+}
+
+/// Makes a table one of the first segment of the log, if it is long enough to be one at all.
+pub fn claim_table(table: &mut [u8], covered: &Covered) {
+    put(table, 0, b"tidlkp\xf5\xf7");
+    put(table, 8, &LOG.to_le_bytes());
+    put(table, 16, &0_u64.to_le_bytes());
+    put(table, 24, &covered.next.to_le_bytes());
+    put(table, 32, &covered.bytes.to_le_bytes());
+    put(table, 40, &covered.ends.to_le_bytes());
+}
+
+/// Where the lists of a table lie: the buckets, and the entries behind them.
+fn lists(table: &[u8]) -> Option<(usize, usize)> {
+    let blocks = u32::from_le_bytes(number(table, 44)) as usize;
+    let buckets = u32::from_le_bytes(number(table, 48)) as usize;
+    let sizes_are_ours = blocks <= TABLE_BLOCKS_MAX && buckets <= TABLE_ENTRIES_MAX / 256;
+    let buckets_at = TABLE_HEAD_BYTES + 8 * blocks;
+    let entries_at = buckets_at + 8 * buckets;
+    (sizes_are_ours && table.len() >= entries_at).then_some((buckets_at, entries_at))
+}
+
+/// The entries of the bucket whose end stands at `at`.
+fn bucket(table: &[u8], lists: (usize, usize), at: usize) -> Option<&[u8]> {
+    let (buckets_at, entries_at) = lists;
+    let end = u32::from_le_bytes(number(table, at)) as usize;
+    let start = if at == buckets_at {
+        0
+    } else {
+        u32::from_le_bytes(number(table, at - 8)) as usize
+    };
+    table.get(entries_at + 4 * start..entries_at + 4 * end)
+}
+
+fn sum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(CHECKSUM_SEED, bytes)
+}
+
+/// Gives a look-up table the right checksums.
+pub fn repair_table(table: &mut [u8]) {
+    if let Some((buckets_at, entries_at)) = lists(table) {
+        for at in (buckets_at..entries_at).step_by(8) {
+            if let Some(checksum) = bucket(table, (buckets_at, entries_at), at).map(sum) {
+                put(table, at + 4, &checksum.to_le_bytes());
+            }
+        }
+        let checksum = sum(&table[TABLE_HEAD_BYTES..entries_at]);
+        put(table, 56, &checksum.to_le_bytes());
+    }
+    if let Some(head) = table.get(..TABLE_HEAD_BYTES - 4) {
+        let checksum = sum(head);
+        put(table, TABLE_HEAD_BYTES - 4, &checksum.to_le_bytes());
+    }
+}
+
+/// Whether the head and the lists of a look-up table hold, whatever its buckets are. Answers where the lists lie.
+pub fn table_lists(table: &[u8], segment: u64) -> Option<(usize, usize)> {
+    let head = table.get(..TABLE_HEAD_BYTES)?;
+    let (buckets_at, entries_at) = lists(table)?;
+    let mut named = b"tidlkp\xf5\xf7".to_vec();
+    named.extend_from_slice(&LOG.to_le_bytes());
+    named.extend_from_slice(&segment.to_le_bytes());
+    let u64_at = |at: usize| u64::from_le_bytes(number(table, at));
+    let u32_at = |at: usize| u32::from_le_bytes(number(table, at));
+    let firsts: Vec<u64> = (TABLE_HEAD_BYTES..buckets_at)
+        .step_by(8)
+        .map(|at| u64_at(at) & !(1 << 63))
+        .collect();
+    let ends: Vec<u32> = (buckets_at..entries_at).step_by(8).map(u32_at).collect();
+    let holds = head.starts_with(&named)
+        && sum(&head[..60]) == u32_at(60)
+        && sum(&table[TABLE_HEAD_BYTES..entries_at]) == u32_at(56)
+        && firsts.is_sorted()
+        && firsts.first().is_none_or(|first| *first >= segment)
+        && firsts.last().is_none_or(|last| *last <= u64_at(24))
+        && ends.is_sorted()
+        && ends
+            .last()
+            .is_none_or(|last| *last as usize <= TABLE_ENTRIES_MAX);
+    holds.then_some((buckets_at, entries_at))
+}
+
+/// The blocks that a look-up table gives for a fingerprint; `None` if it does not hold.
+pub fn table_blocks(table: &[u8], segment: u64, fingerprint: u64) -> Option<Vec<usize>> {
+    let (buckets_at, entries_at) = table_lists(table, segment)?;
+    let u32_at = |at: usize| u32::from_le_bytes(number(table, at));
+    let buckets = (entries_at - buckets_at) / 8;
+    if buckets == 0 {
+        return Some(Vec::new());
+    }
+    let at = ((u128::from(fingerprint >> 32) * buckets as u128) >> 32) as usize;
+    let bucket_at = buckets_at + 8 * at;
+    let entries = bucket(table, (buckets_at, entries_at), bucket_at)?;
+    if sum(entries) != u32_at(bucket_at + 4) {
+        return None;
+    }
+    let entries = entries
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|entry| u32::from_le_bytes(*entry));
+    let same = entries.filter(|entry| entry >> 12 == fingerprint as u32 >> 12);
+    Some(same.map(|entry| (entry & 0xfff) as usize).collect())
+}

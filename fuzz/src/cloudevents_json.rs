@@ -32,7 +32,7 @@ fn goes_there_and_back(envelope: &Envelope) {
 
 /// Attributes that are no legal extensions come back behind the others.
 fn sorted(envelope: &Envelope) -> Envelope {
-    let mut parts = envelope.parts().clone();
+    let mut parts = envelope.parts();
     parts.extensions.sort();
     Envelope::trusted(parts)
 }

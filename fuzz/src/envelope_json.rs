@@ -36,7 +36,7 @@ pub fn comes_back(envelope: &Envelope) {
 
 /// Compares attribute by attribute. A payload that no line can hold travels as bytes and stays bytes.
 pub(crate) fn same(envelope: &Envelope, again: &Envelope, line: &str) {
-    let (mut parts, mut other) = (envelope.parts().clone(), again.parts().clone());
+    let (mut parts, mut other) = (envelope.parts(), again.parts());
     let (payload, back) = (parts.payload.take(), other.payload.take());
     assert_eq!(parts, other, "{line}");
     match (payload, back) {

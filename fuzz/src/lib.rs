@@ -6,6 +6,7 @@ pub mod checksummed;
 pub mod cloudevents_json;
 pub mod envelope_json;
 pub mod frame;
+pub mod look_up_table;
 pub mod reading;
 pub mod segment_open;
 
@@ -16,6 +17,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("frame", frame::run),
     ("segment_open", segment_open::run),
+    ("look_up_table", look_up_table::run),
     ("envelope_json", envelope_json::run),
     ("cloudevents_json", cloudevents_json::run),
 ];

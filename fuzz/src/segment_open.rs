@@ -162,7 +162,8 @@ pub fn run(input: &[u8]) {
         // Only a forger writes such frames. Nothing above may go wrong with them; what an opening makes of them is not defined.
         return;
     }
-    assert_eq!(position, seen.end);
+    // Facts that state damage may come first, and later.
+    assert!(position >= seen.end, "{position} before {}", seen.end);
     let again = if input.is(ENDS_UNCLEANLY) {
         let left = disk.fork();
         drop(broker);
@@ -180,12 +181,10 @@ pub fn run(input: &[u8]) {
     }
     let mut expected = seen;
     expected.events.push((position, marker));
-    expected.end += 1;
-    assert_eq!(
-        read_all(&broker),
-        expected,
-        "the second opening sees something else"
-    );
+    let found = read_all(&broker);
+    assert!(found.end > position, "the log ends before its last event");
+    expected.end = found.end;
+    assert_eq!(found, expected, "the second opening sees something else");
 }
 
 /// Every event is in a frame whose checksum holds.
@@ -220,6 +219,8 @@ fn clock() -> Arc<dyn Clock> {
 fn open(disk: &FaultyDisk) -> LogBroker {
     let mut options = OpenOptions::new(FOLDER, clock(), Arc::new(disk.clone()));
     options.segment_bytes = 4_096;
+    // A thread for each opening costs more than the opening; the tables have a target of their own.
+    options.look_up_tables = false;
     LogBroker::open(options).expect("whatever its segments hold, a log opens")
 }
 

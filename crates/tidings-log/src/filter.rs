@@ -1,7 +1,8 @@
 //! Which events a reader wants. The answer for a type is remembered, because a log holds many events of few types.
 
 use std::collections::HashMap;
-use tidings_core::{EventType, Pattern};
+use tidings_core::Pattern;
+use tidings_core::event_type::EventTypeRef;
 
 /// Types whose answer is remembered; a log with more of them is asked again for the rest.
 const REMEMBERED_MAX: usize = 4_096;
@@ -30,6 +31,11 @@ impl Filter {
         }
     }
 
+    /// Every event, internal facts included.
+    pub(crate) fn all() -> Self {
+        Self::new(&[Pattern::everything(), Pattern::internal()])
+    }
+
     /// Whether this is the filter of these patterns.
     pub(crate) fn is_of(&self, patterns: &[Pattern]) -> bool {
         self.patterns == patterns
@@ -52,8 +58,8 @@ impl Filter {
         if let Some(answer) = self.remembered.get(event_type) {
             return *answer;
         }
-        let parsed = EventType::trusted(event_type.to_owned());
-        let answer = self.patterns.iter().any(|pattern| pattern.matches(&parsed));
+        let parsed = EventTypeRef::of(event_type);
+        let answer = self.patterns.iter().any(|pattern| pattern.matches(parsed));
         if self.remembered.len() < REMEMBERED_MAX {
             self.remembered.insert(event_type.into(), answer);
         }

@@ -17,6 +17,8 @@ const KNOWN: &[&str] = &[
     "format",
     "format.new",
     "log",
+    "broker",
+    "broker.new",
     "tidings.toml",
     "lost+found",
 ];
@@ -24,6 +26,8 @@ const KNOWN: &[&str] = &[
 const STORE_PREFIX: &str = "state.db";
 /// A longer `format` file is not one of ours.
 const FORMAT_FILE_BYTES_MAX: usize = 4_096;
+/// More than a URL takes; a longer `broker` file is not one of ours.
+const BROKER_FILE_BYTES_MAX: usize = 65_536;
 
 /// Where the parts of a data folder lie.
 #[derive(Clone)]
@@ -66,12 +70,26 @@ impl Folder {
         self.log().join("durable")
     }
 
+    /// Where the log begins, once retention removed something.
+    pub(crate) fn first(&self) -> PathBuf {
+        self.log().join("first")
+    }
+
+    /// The rule of retention.
+    pub(crate) fn retention(&self) -> PathBuf {
+        self.log().join("retention.json")
+    }
+
     pub(crate) fn segment(&self, first: u64) -> PathBuf {
         self.log().join(segment::file_name(first))
     }
 
     pub(crate) fn index(&self, first: u64) -> PathBuf {
         self.segment(first).with_extension("idx")
+    }
+
+    pub(crate) fn look_up(&self, first: u64) -> PathBuf {
+        self.segment(first).with_extension("lkp")
     }
 
     pub(crate) fn groups(&self) -> PathBuf {
@@ -89,6 +107,11 @@ impl Folder {
 
     fn format_file(&self) -> PathBuf {
         self.root.join("format")
+    }
+
+    /// Says on which broker the events are, where they are not here.
+    pub(crate) fn broker_file(&self) -> PathBuf {
+        self.root.join("broker")
     }
 
     /// Makes the folder or checks it, and takes the lock of its owner.
@@ -129,6 +152,42 @@ impl Folder {
         lock.write_owner(&owner_text(program, clock))
             .map_err(|error| failed("writing", &path, error))?;
         Ok(lock)
+    }
+
+    /// As [`own`](Self::own), for who wants the events to be here; whoever owns the folder, that they are elsewhere says more.
+    pub(crate) fn own_with_events(
+        &self,
+        program: &str,
+        clock: &dyn Clock,
+    ) -> Result<Box<dyn DiskLock>, BrokerError> {
+        let owned = self.own(program, clock);
+        if matches!(owned, Ok(_) | Err(BrokerError::FolderOwned { .. })) {
+            self.check_events_are_here()?;
+        }
+        owned
+    }
+
+    /// Refuses a folder that keeps state only, and names the broker that has its events.
+    pub(crate) fn check_events_are_here(&self) -> Result<(), BrokerError> {
+        let path = self.broker_file();
+        let bytes = match read_whole(&*self.disk, &path, BROKER_FILE_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("reading", &path, error)),
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        Err(BrokerError::EventsElsewhere {
+            path: self.root.clone(),
+            url: text.lines().next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// Checks that nothing is here, so that a copy may go here.
+    pub(crate) fn check_vacant(&self) -> Result<(), BrokerError> {
+        match self.kind()? {
+            Kind::Missing | Kind::Empty => Ok(()),
+            Kind::Data | Kind::Foreign => Err(self.foreign()),
+        }
     }
 
     /// Checks the folder for reading beside an owner.
@@ -187,7 +246,7 @@ impl Folder {
     }
 
     /// Makes the folder and the directories above it, durably.
-    fn create(&self) -> Result<(), BrokerError> {
+    pub(crate) fn create(&self) -> Result<(), BrokerError> {
         let above = self.root.ancestors().skip(1);
         let missing = above
             .take_while(|path| self.disk.info(or_here(path)).is_err())

@@ -2,6 +2,7 @@
 
 use crate::filter::Filter;
 use crate::log::Log;
+use crate::look_up::LookUps;
 use crate::scan::{Bounds, Scanner, Stop};
 use crate::segment::Segment;
 use std::future::poll_fn;
@@ -13,12 +14,15 @@ use tidings_core::limits::FOLLOW_POLL_INTERVAL;
 
 /// Bytes of frames looked at in one go, so that other tasks get their turn.
 pub(crate) const SCAN_BYTES_MAX: u64 = 4_194_304;
+/// Retention may remove what is looked at; so often it is looked again.
+const LOOKS_MAX: usize = 16;
 /// Scanners kept for readers that will ask for the next page.
 const KEPT_SCANNERS_MAX: usize = 16;
 
 /// Reads the history of a log.
 pub(crate) struct History {
     pub log: Arc<Log>,
+    pub look_ups: Arc<LookUps>,
     /// Guards scanners that wait where a page ended: held to take one or to put one back.
     kept: Mutex<Vec<(Scanner, Filter)>>,
 }
@@ -26,6 +30,7 @@ pub(crate) struct History {
 impl History {
     pub(crate) fn new(log: Arc<Log>) -> Self {
         Self {
+            look_ups: Arc::new(LookUps::new(log.clone())),
             log,
             kept: Mutex::new(Vec::new()),
         }
@@ -66,6 +71,7 @@ impl History {
 
     /// The oldest position kept.
     pub(crate) fn earliest(&self) -> Result<Position, BrokerError> {
+        self.log.look_at_begin()?;
         let end = self.log.end()?;
         Ok(Position(
             self.log
@@ -82,6 +88,17 @@ impl History {
 
     /// The first position appended at `time` or later.
     pub(crate) fn position_at(&self, time: Timestamp) -> Result<Position, BrokerError> {
+        for _ in 0..LOOKS_MAX {
+            match self.look_for(time) {
+                // Retention was faster; the list of segments is new now.
+                Err(BrokerError::Removed { .. }) => {}
+                found => return found,
+            }
+        }
+        self.earliest()
+    }
+
+    fn look_for(&self, time: Timestamp) -> Result<Position, BrokerError> {
         let end = self.log.end()?;
         let segments = self.log.segments();
         let Some(segment) = self.last_begun_before(&segments, time)? else {

@@ -6,7 +6,9 @@
 
 mod append;
 mod aside;
+mod backup;
 mod broker;
+mod damage;
 mod disk_real;
 mod files;
 mod filter;
@@ -19,13 +21,18 @@ mod group;
 mod history;
 mod log;
 mod log_reader;
+mod look_up;
 mod options;
 mod poison;
 mod recover;
+mod retention;
 mod scan;
 mod segment;
+mod state_folder;
+mod status;
 mod verify;
 
+pub use backup::{Backup, BackupReport};
 pub use broker::LogBroker;
 pub use disk_real::RealDisk;
 pub use format::FORMAT_VERSION;
@@ -33,4 +40,8 @@ pub use log_reader::LogReader;
 pub use options::{Codec, Durability, OpenOptions};
 pub use poison::LogState;
 pub use recover::RecoveryReport;
+pub use retention::Removal;
+pub use retention::rule::{HeldBy, Retention};
+pub use state_folder::StateFolder;
+pub use status::{LogSize, LogStatus};
 pub use verify::{DamageRange, VerifyReport, verify};

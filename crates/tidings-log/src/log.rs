@@ -1,17 +1,23 @@
 //! One log as its readers see it: its segments in order, and how far it may be read. The owner moves the end; beside an owner it is learnt from the `durable` file.
 
+use crate::damage::DamageBook;
 use crate::files::{failed, read_whole};
 use crate::folder::Folder;
 use crate::format::Identity;
 use crate::format::durable::{DURABLE_BYTES, Durable};
 use crate::format::index::{Index, IndexEntry};
 use crate::format::segment_header::{HeaderRead, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::retention::read_first;
 use crate::segment::reader::{FrameRead, SegmentReader};
 use crate::segment::{self, Segment};
+use crate::status::Counts;
+use crate::verify::DamageRange;
 use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::Waker;
-use tidings_core::broker::BrokerError;
+use tidings_core::broker::{BrokerError, Position};
 use tidings_core::limits::INDEX_INTERVAL_BYTES;
 use tidings_core::seam::{Clock, OpenMode};
 
@@ -43,6 +49,14 @@ pub(crate) struct Log {
     segments: RwLock<Arc<[Arc<Segment>]>>,
     /// Guards the end and who waits for it: held for a copy.
     end: Mutex<EndState>,
+    /// Where the log begins by the record of retention; what is missing behind it is damage.
+    recorded_first: AtomicU64,
+    /// What is damaged, as far as that is known.
+    pub damage: DamageBook,
+    /// What happened since it was opened.
+    pub counts: Counts,
+    /// Guards against a group that is made or moved back while retention decides whom to wait for: held for that decision, or while a group is placed.
+    gate: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -58,7 +72,7 @@ impl Log {
         clock: Arc<dyn Clock>,
         number: u64,
         owned: bool,
-        firsts: &[u64],
+        (recorded_first, firsts): (u64, &[u64]),
         end: End,
     ) -> Self {
         let segments = firsts
@@ -76,7 +90,84 @@ impl Log {
                 closed: false,
                 wakers: Vec::new(),
             }),
+            recorded_first: AtomicU64::new(recorded_first),
+            damage: DamageBook::default(),
+            counts: Counts::default(),
+            gate: Mutex::new(()),
         }
+    }
+
+    /// Notes that positions are lost in a segment.
+    pub(crate) fn note_damage(&self, segment: u64, offset: u64, lost: &Range<u64>, reason: &str) {
+        let damage = DamageRange {
+            file: self.folder.segment(segment),
+            offset,
+            bytes: 0,
+            from: lost.start,
+            events: lost.end.saturating_sub(lost.start),
+            reason: reason.to_owned(),
+        };
+        self.damage.note(&self.folder, self.owned, damage);
+    }
+
+    /// Keeps retention from deciding, or groups from being placed, until it is dropped.
+    pub(crate) fn gate(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the log begins by the record of retention.
+    pub(crate) fn recorded_first(&self) -> u64 {
+        self.recorded_first.load(Ordering::Acquire)
+    }
+
+    /// The first position of the oldest segment; `None` without any.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.segments().first().map(|segment| segment.first)
+    }
+
+    /// Everything before `first` is removed, or is about to be.
+    pub(crate) fn begin_at(&self, first: u64) {
+        let mut segments = self
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *segments = segments
+            .iter()
+            .filter(|segment| segment.first >= first)
+            .cloned()
+            .collect();
+        self.recorded_first.fetch_max(first, Ordering::AcqRel);
+    }
+
+    /// Beside an owner, looks where the log begins now.
+    pub(crate) fn look_at_begin(&self) -> Result<(), BrokerError> {
+        if !self.owned
+            && let Some(first) = read_first(&self.folder, self.number)?
+            && first > self.recorded_first()
+        {
+            self.list_anew()?;
+        }
+        Ok(())
+    }
+
+    /// Beside an owner, lists the segments again; what is known of those that stay is kept.
+    fn list_anew(&self) -> Result<(), BrokerError> {
+        let recorded_first = read_first(&self.folder, self.number)?.unwrap_or(0);
+        let firsts = list_segments(&self.folder)?;
+        let mut segments = self
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let begun = firsts.into_iter().filter(|first| *first >= recorded_first);
+        let fresh = begun.map(|first| {
+            let same = segments.iter().find(|segment| segment.first == first);
+            same.cloned()
+                .unwrap_or_else(|| Arc::new(Segment::unread(first)))
+        });
+        *segments = fresh.collect();
+        self.recorded_first
+            .fetch_max(recorded_first, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Where the log ends now. Beside an owner, this looks.
@@ -151,7 +242,7 @@ impl Log {
             .folder
             .disk
             .open(&path, OpenMode::Read)
-            .map_err(|error| failed("opening", &path, error))?;
+            .map_err(|error| self.gone(first, "opening", error))?;
         Ok(SegmentReader::new(
             file,
             Identity {
@@ -159,6 +250,20 @@ impl Log {
                 segment: first,
             },
         ))
+    }
+
+    /// The error of a segment that cannot be read: retention may have removed it under the reader.
+    fn gone(&self, first: u64, action: &'static str, error: io::Error) -> BrokerError {
+        if error.kind() == io::ErrorKind::NotFound
+            && self.look_at_begin().is_ok()
+            && first < self.recorded_first()
+        {
+            return BrokerError::Removed {
+                position: Position(first),
+                oldest: Position(self.recorded_first()),
+            };
+        }
+        failed(action, &self.folder.segment(first), error)
     }
 
     /// The last known frame of a segment that begins at `position` or before.
@@ -200,6 +305,35 @@ impl Log {
         Ok(*segment.append_time.get_or_init(|| time))
     }
 
+    /// When the newest event was appended, in microseconds; `None` without any.
+    pub(crate) fn newest_append_time(&self) -> Result<Option<i64>, BrokerError> {
+        let end = self.end()?;
+        let segments = self.segments();
+        let Some(last) = segments.last() else {
+            return Ok(None);
+        };
+        let mut newest = self.append_time(last)?;
+        let Some(entry) = self.place_of(last, u64::MAX)? else {
+            return Ok((newest != i64::MIN).then_some(newest));
+        };
+        let limit = if last.first == end.segment {
+            end.offset
+        } else {
+            u64::MAX
+        };
+        let mut reader = self.open(last.first)?;
+        let mut offset = entry.offset;
+        // Damage behind the last place that the index knows hides a few events at most.
+        while let FrameRead::Frame(frame) = reader
+            .frame_at(offset, limit)
+            .map_err(|error| self.gone(last.first, "reading", error))?
+        {
+            newest = newest.max(frame.head.append_time);
+            offset = frame.end();
+        }
+        Ok(Some(newest))
+    }
+
     fn with_index<T>(
         &self,
         segment: &Segment,
@@ -209,9 +343,8 @@ impl Log {
         let mut index = segment.index.lock().unwrap_or_else(PoisonError::into_inner);
         let is_last = segment.first == end.segment;
         if index.is_none() || (is_last && !self.owned) {
-            let path = self.folder.segment(segment.first);
             let loaded = self.load_index(segment, index.take(), is_last.then_some(end.offset));
-            *index = Some(loaded.map_err(|error| failed("reading", &path, error))?);
+            *index = Some(loaded.map_err(|error| self.gone(segment.first, "reading", error))?);
         }
         Ok(look(index.get_or_insert_default()))
     }
@@ -268,17 +401,7 @@ impl Log {
         }
         let listed = self.segments().last().map(|segment| segment.first);
         if listed.is_none_or(|last| last < durable.segment) {
-            let firsts = list_segments(&self.folder)?;
-            let mut segments = self
-                .segments
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            let fresh = firsts.into_iter().map(|first| {
-                let same = segments.iter().find(|segment| segment.first == first);
-                same.cloned()
-                    .unwrap_or_else(|| Arc::new(Segment::unread(first)))
-            });
-            *segments = fresh.collect();
+            self.list_anew()?;
         }
         let end = End {
             visible: durable.visible,

@@ -1,4 +1,4 @@
-//! A log opened beside its owner, or without one: it is read, never written.
+//! A log opened beside its owner, or without one: its events are read, never written.
 
 use crate::folder::Folder;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
@@ -6,16 +6,19 @@ use crate::group::Groups;
 use crate::history::History;
 use crate::log::{End, Log, list_segments, read_durable};
 use crate::recover::log_number;
+use crate::retention::read_first;
+use crate::retention::rule::{self, Retention};
 use crate::segment::reader::FrameRead;
+use crate::status::LogSize;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidings_core::broker::{
-    Admin, BrokerError, GroupLag, GroupName, GroupStatus, Page, Position, ReadRequest, Reader,
-    StartAt,
+    Admin, BrokerError, GroupLag, GroupName, GroupStatus, LookUpRequest, Page, Position,
+    ReadRequest, Reader, Recorded, StartAt, SubscribeRequest, Subscription,
 };
 use tidings_core::seam::{Clock, Disk};
-use tidings_core::{BoxFuture, Timestamp};
+use tidings_core::{BoxFuture, Envelope, Timestamp};
 
 /// How this program is named in the lease of a group that it moves or removes.
 const PROGRAM: &str = "tidings, beside the owner";
@@ -31,7 +34,8 @@ pub struct LogReader {
 impl LogReader {
     /// Opens the log of a folder for reading. It blocks. Nothing is written.
     ///
-    /// **Errors**: [`BrokerError::FolderMissing`], [`BrokerError::FolderForeign`], [`BrokerError::FolderNotPrivate`], [`BrokerError::FormatNewer`]; all permanent.
+    /// **Errors**: [`BrokerError::FolderMissing`], [`BrokerError::FolderForeign`], [`BrokerError::FolderNotPrivate`], [`BrokerError::FormatNewer`],
+    /// [`BrokerError::EventsElsewhere`] of a folder that never had a log; all permanent.
     pub fn open(
         folder: impl Into<PathBuf>,
         clock: Arc<dyn Clock>,
@@ -39,9 +43,15 @@ impl LogReader {
     ) -> Result<Self, BrokerError> {
         let folder = Folder::new(folder, disk);
         folder.check_readable()?;
-        let number = log_number(&folder, folder.format()?)?.unwrap_or(0);
+        let format = folder.format()?;
+        if format.is_none() {
+            folder.check_events_are_here()?;
+        }
+        let number = log_number(&folder, format)?.unwrap_or(0);
         let durable = read_durable(&folder, number)?;
-        let firsts = list_segments(&folder)?;
+        let recorded_first = read_first(&folder, number)?.unwrap_or(0);
+        let mut firsts = list_segments(&folder)?;
+        firsts.retain(|first| *first >= recorded_first);
         let last = firsts.last().copied().unwrap_or(0);
         let told = match durable {
             Some(durable) => End {
@@ -55,7 +65,14 @@ impl LogReader {
                 offset: SEGMENT_HEADER_BYTES as u64,
             },
         };
-        let log = Log::new(folder, clock, number, false, &firsts, told);
+        let log = Log::new(
+            folder,
+            clock,
+            number,
+            false,
+            (recorded_first, &firsts),
+            told,
+        );
         if !firsts.is_empty() {
             log.move_end(prove(&log, told, &firsts)?);
         }
@@ -64,6 +81,38 @@ impl LogReader {
             history: History::new(log.clone()),
             groups: Groups::new(log, PROGRAM.to_owned()),
         })
+    }
+
+    /// Joins a group beside the owner: the events are read here, and the cursor is written under the group's lease, which only one process holds.
+    ///
+    /// **Guarantee**: as for a group in the owner; every delivery is durable already.
+    ///
+    /// **Errors**: [`BrokerError::GroupLeased`] while another process works for the group; a folder that cannot be written.
+    pub fn subscribe(&self, request: &SubscribeRequest) -> Result<Subscription, BrokerError> {
+        self.groups.subscribe(request, &self.history)
+    }
+
+    /// How much the log holds.
+    ///
+    /// **Errors**: of the disk.
+    pub fn size(&self) -> Result<LogSize, BrokerError> {
+        let log = self.log();
+        log.end()?;
+        LogSize::of(log)
+    }
+
+    /// The rule of retention that lies with the log.
+    ///
+    /// **Errors**: [`BrokerError::RetentionInvalid`]: then the owner removes nothing.
+    pub fn retention(&self) -> Result<Retention, BrokerError> {
+        rule::load(&self.log().folder)
+    }
+
+    /// Makes this the rule of retention. The owner goes by it within a minute, a later owner from its opening on.
+    ///
+    /// **Errors**: of the disk; the rule is the old one or the new one.
+    pub fn set_retention(&self, rule: &Retention) -> Result<(), BrokerError> {
+        rule::save(&self.log().folder, rule)
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -125,6 +174,20 @@ impl Reader for LogReader {
         Box::pin(async move { self.history.read(&request) })
     }
 
+    fn look_up<'a>(
+        &'a self,
+        request: LookUpRequest<'a>,
+    ) -> BoxFuture<'a, Result<Page, BrokerError>> {
+        Box::pin(async move { self.history.look_ups.look_up(&request) })
+    }
+
+    fn recorded<'a>(
+        &'a self,
+        envelopes: &'a [Envelope],
+    ) -> BoxFuture<'a, Result<Vec<Option<Recorded>>, BrokerError>> {
+        Box::pin(async move { self.history.look_ups.recorded(envelopes) })
+    }
+
     fn earliest(&self) -> BoxFuture<'_, Result<Position, BrokerError>> {
         Box::pin(async move { self.history.earliest() })
     }
@@ -155,8 +218,8 @@ impl Admin for LogReader {
         &'a self,
         group: &'a GroupName,
         start: StartAt,
-    ) -> BoxFuture<'a, Result<Position, BrokerError>> {
-        Box::pin(async move { self.groups.seek(group, start, &self.history) })
+    ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
+        Box::pin(async move { Ok(Some(self.groups.seek(group, start, &self.history)?)) })
     }
 
     fn remove<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Result<(), BrokerError>> {

@@ -1,10 +1,14 @@
 //! What is chosen when a log is opened for writing.
 
+use crate::retention::rule::Retention;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidings_core::limits::SEGMENT_BYTES_DEFAULT;
 use tidings_core::seam::{Clock, Disk};
+
+/// A segment smaller than this could not hold a frame and its marks.
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 4_096;
 
 /// When an event counts as accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,12 +66,16 @@ pub struct OpenOptions {
     pub codec: Codec,
     /// Bytes after which a segment is closed and the next one begun.
     pub segment_bytes: u64,
+    /// Whether tables for look-ups by event id and by key are made in the background. Without them, looking something up reads the log.
+    pub look_up_tables: bool,
+    /// How much is kept. Given, it becomes the rule of the folder, which later owners keep; `None` goes by the rule that the folder has.
+    pub retention: Option<Retention>,
     /// Who opens it, for the message that another process gets.
     pub program: String,
 }
 
 impl OpenOptions {
-    /// The defaults: synced, packed with LZ4, segments of [`SEGMENT_BYTES_DEFAULT`].
+    /// The defaults: synced, packed with LZ4, segments of [`SEGMENT_BYTES_DEFAULT`], with look-up tables.
     pub fn new(folder: impl Into<PathBuf>, clock: Arc<dyn Clock>, disk: Arc<dyn Disk>) -> Self {
         Self {
             folder: folder.into(),
@@ -76,6 +84,8 @@ impl OpenOptions {
             durability: Durability::default(),
             codec: Codec::default(),
             segment_bytes: SEGMENT_BYTES_DEFAULT,
+            look_up_tables: true,
+            retention: None,
             program: "tidings".to_owned(),
         }
     }
@@ -88,6 +98,8 @@ impl fmt::Debug for OpenOptions {
             .field("durability", &self.durability)
             .field("codec", &self.codec)
             .field("segment_bytes", &self.segment_bytes)
+            .field("look_up_tables", &self.look_up_tables)
+            .field("retention", &self.retention)
             .field("program", &self.program)
             .finish_non_exhaustive()
     }

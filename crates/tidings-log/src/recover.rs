@@ -10,11 +10,15 @@ use crate::format::index::{Index, IndexEntry};
 use crate::format::segment_header::{HeaderRead, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::{FORMAT_VERSION, Identity, sync_mark};
 use crate::log::{End, extend, list_segments, note, read_durable};
+use crate::retention::{clear_before, read_first};
 use crate::segment::reader::{FrameRead, SegmentReader};
 use crate::segment::recovery::{Carry, Damage, Plan, plan};
 use crate::segment::survey::{Survey, survey};
 use crate::segment::writer::{SegmentWriter, WriteFault};
+use crate::verify::DamageRange;
 use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
 use tidings_core::broker::BrokerError;
 use tidings_core::seam::{Clock, OpenMode};
 
@@ -29,12 +33,29 @@ pub struct RecoveryReport {
     /// Events that held but were not known to be flushed, and were written anew.
     pub rewritten_events: u64,
     /// Positions that were flushed once and are lost.
-    pub damaged: Vec<std::ops::Range<u64>>,
+    pub damaged: Vec<Range<u64>>,
+    /// Where in which file they were.
+    pub stretches: Vec<DamageRange>,
+}
+
+impl RecoveryReport {
+    fn lose(&mut self, lost: Range<u64>, file: PathBuf, bytes: Range<u64>, reason: &str) {
+        self.stretches.push(DamageRange {
+            file,
+            offset: bytes.start,
+            bytes: bytes.end - bytes.start,
+            from: lost.start,
+            events: lost.end - lost.start,
+            reason: reason.to_owned(),
+        });
+        self.damaged.push(lost);
+    }
 }
 
 /// A log that is ready to be written.
 pub(crate) struct Opened {
     pub number: u64,
+    pub recorded_first: u64,
     pub firsts: Vec<u64>,
     /// The segment to go on with; `None` if there was no room to make one.
     pub segment: Option<SegmentWriter>,
@@ -55,6 +76,7 @@ pub(crate) fn open(
     make_directories(folder)?;
     clear_unfinished(folder)?;
     let number = number_for_writing(folder, clock)?;
+    let recorded_first = begin(folder, number)?;
     let mut firsts = list_segments(folder)?;
     let mut report = RecoveryReport::default();
     let told = read_durable(folder, number)?.map_or(0, |durable| durable.synced);
@@ -80,6 +102,7 @@ pub(crate) fn open(
             segment_bytes,
             Found {
                 number,
+                recorded_first,
                 firsts,
                 reader,
                 surveyed,
@@ -89,15 +112,18 @@ pub(crate) fn open(
         );
     }
     let time = clock.now().as_micros();
-    let next = told;
-    if next > 0 {
-        report.damaged.push(0..next);
+    let next = told.max(recorded_first);
+    if next > recorded_first {
+        let file = folder.segment(recorded_first);
+        let reason = "the files of these positions are missing";
+        report.lose(recorded_first..next, file, 0..0, reason);
     }
     finish(
         folder,
         segment_bytes,
         Unfinished {
             number,
+            recorded_first,
             firsts,
             next,
             append_time: time,
@@ -108,6 +134,18 @@ pub(crate) fn open(
             report,
         },
     )
+}
+
+/// Carries on a removal that was cut off, and answers where the log begins.
+fn begin(folder: &Folder, number: u64) -> Result<u64, BrokerError> {
+    let Some(first) = read_first(folder, number)? else {
+        return Ok(0);
+    };
+    // What it says is removed only if the log goes on there: else files were lost, and nothing more may be.
+    if list_segments(folder)?.iter().any(|kept| *kept >= first) {
+        clear_before(folder, first)?;
+    }
+    Ok(first)
 }
 
 /// Opens a segment and looks at all of its frames.
@@ -130,6 +168,7 @@ fn look_through(
 
 struct Found {
     number: u64,
+    recorded_first: u64,
     firsts: Vec<u64>,
     reader: SegmentReader,
     surveyed: Survey,
@@ -146,6 +185,7 @@ fn go_on(
 ) -> Result<Opened, BrokerError> {
     let Found {
         number,
+        recorded_first,
         mut firsts,
         mut reader,
         surveyed,
@@ -193,6 +233,7 @@ fn go_on(
         segment_bytes,
         Unfinished {
             number,
+            recorded_first,
             firsts,
             next: decided.next,
             append_time,
@@ -220,6 +261,7 @@ fn set_aside(folder: &Folder, reader: &SegmentReader, decided: &Plan, report: &m
 
 struct Unfinished {
     number: u64,
+    recorded_first: u64,
     firsts: Vec<u64>,
     next: u64,
     append_time: i64,
@@ -238,6 +280,7 @@ fn finish(
 ) -> Result<Opened, BrokerError> {
     let Unfinished {
         number,
+        recorded_first,
         mut firsts,
         next,
         append_time,
@@ -280,6 +323,7 @@ fn finish(
     };
     Ok(Opened {
         number,
+        recorded_first,
         firsts,
         segment,
         index,
@@ -327,7 +371,8 @@ fn tell_damage(
         aside::keep_bytes(folder, reader, damage.offset..damage.end, "damaged");
     }
     if !damage.lost.is_empty() {
-        report.damaged.push(damage.lost.clone());
+        let bytes = damage.offset..damage.end;
+        report.lose(damage.lost.clone(), path, bytes, damage.reason);
     }
 }
 

@@ -4,6 +4,7 @@ use crate::files::failed;
 use crate::filter::Filter;
 use crate::format::fields::Malformed;
 use crate::format::frame::FrameKind;
+use crate::format::record::Names;
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::format::{batch, record};
 use crate::log::{End, Log};
@@ -13,6 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tidings_core::Timestamp;
 use tidings_core::broker::{BrokerError, Position, Recorded};
+use tidings_core::envelope::Packer;
 
 /// A place in a log that moves forward.
 pub(crate) struct Scanner {
@@ -23,6 +25,7 @@ pub(crate) struct Scanner {
     end: End,
     place: Option<Place>,
     batch: Option<Batch>,
+    packer: Packer,
     /// Damage that a peek met and that is still to be told.
     untold: Option<BrokerError>,
 }
@@ -81,6 +84,7 @@ impl Scanner {
             end,
             place: None,
             batch: None,
+            packer: Packer::default(),
             untold: None,
         }
     }
@@ -155,7 +159,14 @@ impl Scanner {
         let mut left = bounds.events_max;
         loop {
             if let Some(batch) = &mut self.batch {
-                let handed = hand_out(batch, filter, self.position, &mut left, take);
+                let handed = hand_out(
+                    batch,
+                    filter,
+                    self.position,
+                    &mut left,
+                    &mut self.packer,
+                    take,
+                );
                 self.position = self.position.max(batch.position);
                 match handed {
                     Ok(true) => self.batch = None,
@@ -194,8 +205,12 @@ impl Scanner {
         bytes: &mut u64,
     ) -> Result<Option<Result<Batch, BrokerError>>, BrokerError> {
         loop {
-            if self.place.is_none() && !self.seek()? {
-                return Ok(None);
+            if self.place.is_none() {
+                match self.seek()? {
+                    Sought::Found => {}
+                    Sought::End => return Ok(None),
+                    Sought::Missing(damage) => return Ok(Some(Err(damage))),
+                }
             }
             let Some(bound) = self.bound()? else {
                 return Ok(None);
@@ -214,7 +229,10 @@ impl Scanner {
             match read
                 .map_err(|error| failed("reading", &self.log.folder.segment(segment), error))?
             {
-                FrameRead::Frame(frame) if frame.head.first == place.expected => {
+                FrameRead::Frame(frame)
+                    if frame.head.first == place.expected
+                        && frame.head.next() <= bound.position =>
+                {
                     *bytes += frame.head.frame_bytes();
                     place.offset = frame.end();
                     place.expected = frame.head.next();
@@ -226,33 +244,8 @@ impl Scanner {
                         })));
                     }
                 }
-                FrameRead::Frame(frame) => {
-                    let reason = "frames are missing before it";
-                    let next = if frame.head.first > place.expected {
-                        frame.head.first.min(bound.position)
-                    } else {
-                        bound.position
-                    };
-                    if let Some(damage) = self.jump(frame.offset, next, reason) {
-                        return Ok(Some(Err(damage)));
-                    }
-                }
-                found @ (FrameRead::Nothing | FrameRead::Bad(_)) => {
-                    let reason = if let FrameRead::Bad(reason) = found {
-                        reason
-                    } else {
-                        "there is nothing where a frame should be"
-                    };
-                    let behind = place
-                        .reader
-                        .frame_behind(offset, bound.limit, place.expected);
-                    let behind = behind.map_err(|error| {
-                        failed("reading", &self.log.folder.segment(segment), error)
-                    })?;
-                    let (at, next) = behind.map_or((bound.limit, bound.position), |frame| {
-                        (frame.offset, frame.head.first.min(bound.position))
-                    });
-                    if let Some(damage) = self.jump(at, next, reason) {
+                bad => {
+                    if let Some(damage) = self.pass_by(bad, &bound)? {
                         return Ok(Some(Err(damage)));
                     }
                 }
@@ -260,22 +253,63 @@ impl Scanner {
         }
     }
 
+    /// Goes on behind what is not the frame that should stand where the scanner is.
+    fn pass_by(
+        &mut self,
+        bad: FrameRead,
+        bound: &Bound,
+    ) -> Result<Option<BrokerError>, BrokerError> {
+        let Some(place) = &mut self.place else {
+            return Ok(None);
+        };
+        let reason = match bad {
+            FrameRead::Frame(frame) if frame.head.first > place.expected => {
+                let next = frame.head.first.min(bound.position);
+                return Ok(self.jump(frame.offset, next, "frames are missing before it"));
+            }
+            FrameRead::Frame(frame) if frame.head.first < place.expected => {
+                let next = bound.position;
+                return Ok(self.jump(frame.offset, next, "the positions of frames go backwards"));
+            }
+            FrameRead::Frame(_) => "a frame reaches beyond the end of its segment",
+            FrameRead::Bad(reason) => reason,
+            FrameRead::Nothing => "there is nothing where a frame should be",
+        };
+        let offset = place.offset;
+        let behind = place
+            .reader
+            .frame_behind(offset, bound.limit, place.expected);
+        let segment = place.segment;
+        let behind =
+            behind.map_err(|error| failed("reading", &self.log.folder.segment(segment), error))?;
+        let (at, next) = behind.map_or((bound.limit, bound.position), |frame| {
+            (frame.offset, frame.head.first.min(bound.position))
+        });
+        Ok(self.jump(at, next, reason))
+    }
+
     /// Goes on at `offset`, where the frame of position `next` begins. What is left out is damage if somebody asked for it.
     fn jump(&mut self, offset: u64, next: u64, reason: &str) -> Option<BrokerError> {
         let place = self.place.as_mut()?;
         let (segment, bad_offset) = (place.segment, place.offset);
-        let lost = place.expected.max(self.position)..next;
+        let (whole, lost) = (
+            place.expected..next,
+            place.expected.max(self.position)..next,
+        );
         place.offset = offset;
         place.expected = next;
         if lost.is_empty() {
             return None;
         }
         self.position = next;
+        // Also what nobody asked for of the same stretch.
+        self.log.note_damage(segment, bad_offset, &whole, reason);
         Some(self.damage(segment, bad_offset, lost, reason.to_owned()))
     }
 
     fn damage(&self, segment: u64, offset: u64, lost: Range<u64>, reason: String) -> BrokerError {
         let path = self.log.folder.segment(segment);
+        self.log.note_damage(segment, offset, &lost, &reason);
         tracing::warn!(path = %path.display(), offset, from = lost.start, to = lost.end.saturating_sub(1), reason, "the log is damaged");
         BrokerError::Damaged {
             path,
@@ -286,26 +320,32 @@ impl Scanner {
         }
     }
 
-    /// Opens the segment of the scanner's position at the last frame known before it; `false` at the end of the log.
-    fn seek(&mut self) -> Result<bool, BrokerError> {
+    /// Opens the segment of the scanner's position at the last frame known before it.
+    fn seek(&mut self) -> Result<Sought, BrokerError> {
+        loop {
+            match self.find_place() {
+                // The list of segments was old and is not any more.
+                Err(BrokerError::Removed { oldest, .. }) if oldest.0 <= self.position => {}
+                Err(BrokerError::Removed { oldest, .. }) => return self.before(oldest.0),
+                found => return found,
+            }
+        }
+    }
+
+    fn find_place(&mut self) -> Result<Sought, BrokerError> {
         if self.position >= self.end.visible {
             self.end = self.log.end()?;
         }
         if self.position >= self.end.visible {
-            return Ok(false);
+            return Ok(Sought::End);
         }
         let segments = self.log.segments();
         let behind = segments.partition_point(|segment| segment.first <= self.position);
         let Some(segment) = behind.checked_sub(1).and_then(|at| segments.get(at)) else {
-            let oldest = Position(
-                segments
-                    .first()
-                    .map_or(self.end.visible, |segment| segment.first),
-            );
-            return Err(BrokerError::Removed {
-                position: Position(self.position),
-                oldest,
-            });
+            let oldest = segments
+                .first()
+                .map_or(self.end.visible, |segment| segment.first);
+            return self.before(oldest);
         };
         let mut reader = self.log.open(segment.first)?;
         let (mut offset, mut expected) = (SEGMENT_HEADER_BYTES as u64, segment.first);
@@ -335,7 +375,26 @@ impl Scanner {
             offset,
             expected,
         });
-        Ok(true)
+        Ok(Sought::Found)
+    }
+
+    /// The scanner stands before the oldest event: what retention removed is an error, what is missing behind that is damage.
+    fn before(&mut self, oldest: u64) -> Result<Sought, BrokerError> {
+        let removed = self.log.recorded_first();
+        if self.position < removed {
+            return Err(BrokerError::Removed {
+                position: Position(self.position),
+                oldest: Position(oldest.max(removed)),
+            });
+        }
+        let lost = self.position..oldest;
+        self.position = oldest;
+        Ok(Sought::Missing(self.damage(
+            lost.start,
+            0,
+            lost,
+            "the files of these positions are missing".to_owned(),
+        )))
     }
 
     /// Up to where the current segment may be read; `None` if that is where the scanner stands.
@@ -356,6 +415,16 @@ impl Scanner {
             }));
         }
         let segments = self.log.segments();
+        if segments
+            .first()
+            .is_some_and(|oldest| oldest.first > place.segment)
+        {
+            // Retention removed it under the reader: what stands next cannot be told from here.
+            return Ok(Some(Bound {
+                limit: 0,
+                position: place.expected,
+            }));
+        }
         let behind = segments.partition_point(|segment| segment.first <= place.segment);
         let position = segments
             .get(behind)
@@ -367,6 +436,16 @@ impl Scanner {
             .map_err(|error| failed("reading", &path, error))?;
         Ok(Some(Bound { limit, position }))
     }
+}
+
+/// Where a scanner stands after it was placed.
+enum Sought {
+    /// In a segment.
+    Found,
+    /// At the end of the log.
+    End,
+    /// Behind positions whose files are missing.
+    Missing(BrokerError),
 }
 
 struct Bound {
@@ -405,20 +484,31 @@ fn open_batch(
 
 /// An event that the filter wants, not decoded yet.
 pub(crate) struct Found<'a> {
-    position: u64,
+    pub position: u64,
     /// When it was appended.
     pub append_time: Timestamp,
     body: &'a Bytes,
     range: Range<usize>,
+    packer: &'a mut Packer,
 }
 
 impl Found<'_> {
+    /// By what it is looked up.
+    pub(crate) fn names(&self) -> Result<Names<'_>, Malformed> {
+        record::names(self.body.get(self.range.clone()).unwrap_or_default())
+    }
+
+    /// Bytes of the event, unpacked.
+    pub(crate) fn bytes(&self) -> usize {
+        self.range.len()
+    }
+
     /// The event.
     pub(crate) fn recorded(self) -> Result<Recorded, Malformed> {
         Ok(Recorded {
             position: Position(self.position),
             append_time: self.append_time,
-            envelope: record::decode(self.body, self.range)?,
+            envelope: record::decode(self.body, self.range, self.packer)?,
         })
     }
 }
@@ -432,6 +522,7 @@ fn hand_out(
     filter: &mut Filter,
     from: u64,
     left: &mut usize,
+    packer: &mut Packer,
     take: Take<'_>,
 ) -> Result<bool, Malformed> {
     while batch.position < batch.next {
@@ -449,6 +540,7 @@ fn hand_out(
                 append_time: batch.append_time,
                 body: &batch.body,
                 range,
+                packer,
             })?;
             *left -= 1;
         }

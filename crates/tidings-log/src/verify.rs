@@ -86,6 +86,17 @@ pub fn verify(
         aside: kept_aside(&log.folder)?,
         ..VerifyReport::default()
     };
+    let begin = log.recorded_first();
+    if report.earliest > begin {
+        report.damage.push(DamageRange {
+            file: log.folder.segment(begin),
+            offset: 0,
+            bytes: 0,
+            from: begin,
+            events: report.earliest - begin,
+            reason: "the files of these positions are missing".to_owned(),
+        });
+    }
     for (at, segment) in segments.iter().enumerate() {
         let bound = segments
             .get(at + 1)

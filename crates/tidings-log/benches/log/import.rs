@@ -35,7 +35,7 @@ pub(crate) fn import(request: &Request, report: &mut Report) -> Outcome<()> {
         request.full_or_quick(9, 1),
         || {
             let data = folder.join("data");
-            let ((), took) = timed(|| run_import(&tidings, &file, &data))?;
+            let ((), took) = timed(|| run_import(&tidings, &file, &data, &[]))?;
             remove(&data)?;
             Ok(per_second(events, took))
         },
@@ -46,8 +46,42 @@ pub(crate) fn import(request: &Request, report: &mut Report) -> Outcome<()> {
             Ok(per_second(events, took))
         },
     )?;
-    remove(&folder)?;
     report.compared("import", "events/s", &rounds, Goal::RatioMin(0.5));
+    skip_existing(request, report, &tidings, &file, events)?;
+    remove(&folder)
+}
+
+/// The same import with `--skip-existing`, into an empty folder and into one that holds all of it. Bare: the import without it.
+fn skip_existing(
+    request: &Request,
+    report: &mut Report,
+    tidings: &Path,
+    file: &Path,
+    events: usize,
+) -> Outcome<()> {
+    let data = file.with_file_name("data-once");
+    let plain = file.with_file_name("data");
+    let mut again = Rounds::default();
+    let rounds = Rounds::measure(
+        request.full_or_quick(9, 1),
+        || {
+            let ((), took) = timed(|| run_import(tidings, file, &data, &["--skip-existing"]))?;
+            let first = per_second(events, took);
+            let ((), took) = timed(|| run_import(tidings, file, &data, &["--skip-existing"]))?;
+            again.ours.push(per_second(events, took));
+            remove(&data)?;
+            Ok(first)
+        },
+        || {
+            let ((), took) = timed(|| run_import(tidings, file, &plain, &[]))?;
+            remove(&plain)?;
+            Ok(per_second(events, took))
+        },
+    )?;
+    again.bare.clone_from(&rounds.bare);
+    let goal = Goal::RatioMin(0.6);
+    report.compared("import.skip-existing", "events/s", &rounds, goal);
+    report.compared("import.again", "events/s", &again, Goal::None);
     Ok(())
 }
 
@@ -62,9 +96,11 @@ fn built_binary() -> Outcome<PathBuf> {
     path.ok_or_else(|| "build the command line first: cargo build --release -p tidings-cli".into())
 }
 
-fn run_import(tidings: &Path, file: &Path, data: &Path) -> Outcome<()> {
+fn run_import(tidings: &Path, file: &Path, data: &Path, flags: &[&str]) -> Outcome<()> {
     let status = Command::new(tidings)
-        .args(["event", "import", "--quiet", "--data"])
+        .args(["event", "import", "--quiet"])
+        .args(flags)
+        .arg("--data")
         .arg(data)
         .arg(file)
         .stdout(Stdio::null())

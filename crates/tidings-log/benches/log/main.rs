@@ -1,6 +1,6 @@
 //! How fast the log is, each figure next to a bare loop that does the same to the disk and nothing else.
 //!
-//! `cargo xtask bench log [-o json] [--quick]`, or `cargo bench -p tidings-log --bench log -- [FIGURE…]`. The figures `codec.*` run only when they are named.
+//! `cargo xtask bench log [-o json] [--quick]`, or `cargo bench -p tidings-log --bench log -- [FIGURE…]`. The figures `codec.*` and `look-up.*` run only when they are named.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(
@@ -11,7 +11,9 @@
 mod bare;
 mod codecs;
 mod events;
+mod hand_over;
 mod import;
+mod look_ups;
 #[allow(dead_code, reason = "the benchmark of consuming uses the other part")]
 mod measure;
 mod publish;
@@ -28,6 +30,9 @@ fn main() -> Outcome<()> {
     if request.wants("log.batches") {
         publish::batches(&request, &mut report)?;
     }
+    if request.wants("log.batches.one_at_a_time") {
+        publish::one_at_a_time(&request, &mut report)?;
+    }
     if request.wants("log.publishers") {
         publish::publishers(&request, &mut report)?;
     }
@@ -39,6 +44,9 @@ fn main() -> Outcome<()> {
     }
     if request.wants("import") {
         import::import(&request, &mut report)?;
+    }
+    if request.names("look-up") {
+        look_ups::look_ups(&request, &mut report)?;
     }
     if request.names("codec") {
         codecs::codecs(&request, &mut report)?;

@@ -20,6 +20,8 @@ pub(crate) struct Request {
     names: Vec<String>,
     /// What a child process of the benchmark is to do.
     pub(crate) child: Option<Vec<String>>,
+    /// For how long a snapshot is held where that is measured.
+    pub(crate) pinned_secs: Option<u64>,
 }
 
 impl Request {
@@ -31,6 +33,9 @@ impl Request {
             match argument.as_str() {
                 "-o" | "--output" => request.json = arguments.next().as_deref() == Some("json"),
                 "--quick" => request.quick = true,
+                "--pinned-secs" => {
+                    request.pinned_secs = arguments.next().and_then(|secs| secs.parse().ok());
+                }
                 "--child" => request.child = Some(arguments.by_ref().collect()),
                 flag if flag.starts_with('-') => {}
                 name => request.names.push(name.to_owned()),
@@ -185,15 +190,25 @@ impl Report {
         self.add(name, unit, &rounds.ours, Some((bare, ratio)), goal);
     }
 
-    /// Processor time an event of rounds of so many events, for comparison.
-    pub(crate) fn processor(&mut self, name: &str, events: usize, rounds: &Rounds) {
-        let nanos = |seconds: &Vec<f64>| -> Vec<f64> {
+    /// A figure that there is nothing to compare with.
+    pub(crate) fn alone(&mut self, name: &str, unit: &'static str, values: &[f64]) {
+        self.add(name, unit, values, None, Goal::None);
+    }
+
+    /// A figure that is compared with nothing but its goal.
+    pub(crate) fn valued(&mut self, name: &str, unit: &'static str, values: &[f64], goal: Goal) {
+        self.add(name, unit, values, None, goal);
+    }
+
+    /// Processor time an event of rounds of so many events, ours and the bare loop's, for comparison.
+    pub(crate) fn processor(&mut self, name: &str, events: (usize, usize), rounds: &Rounds) {
+        let nanos = |seconds: &Vec<f64>, events: usize| -> Vec<f64> {
             let each = seconds.iter().map(|seconds| seconds * 1e9 / events as f64);
             each.collect()
         };
         let per_event = Rounds {
-            ours: nanos(&rounds.ours_processor),
-            bare: nanos(&rounds.bare_processor),
+            ours: nanos(&rounds.ours_processor, events.0),
+            bare: nanos(&rounds.bare_processor, events.1),
             ..Rounds::default()
         };
         self.compared(

@@ -1,12 +1,12 @@
 //! Cuts a batch into pieces of a frame's size and encodes them, in the publisher's own time and outside every lock.
 
-use super::ticket::Ticket;
+use super::outcome::Outcome;
+use super::spare::Spare;
 use crate::Codec;
 use crate::format::frame::{HEAD_BYTES, body_checksum};
 use crate::format::{batch, record};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::task::Waker;
 use tidings_core::Envelope;
 use tidings_core::broker::PublishError;
 use tidings_core::envelope::EnvelopeError;
@@ -28,9 +28,8 @@ pub(crate) struct Piece {
     pub count: u32,
     /// The earliest and the latest timestamp; the first is greater if no event has one.
     pub timestamps: (i64, i64),
-    /// Whether it is not the first piece of its batch.
-    continues: bool,
-    ticket: Option<Arc<Ticket>>,
+    /// The piece before it of the same batch.
+    pub after: Option<Arc<Outcome>>,
 }
 
 impl Piece {
@@ -39,42 +38,33 @@ impl Piece {
         self.frame.get(HEAD_BYTES..).unwrap_or_default()
     }
 
-    /// Whether an earlier piece of its batch was not accepted.
-    pub(crate) fn batch_has_failed(&self) -> bool {
-        self.continues
-            && self
-                .ticket
-                .as_ref()
-                .is_some_and(|ticket| ticket.has_failed())
-    }
-
-    /// Answers its publisher.
-    #[must_use]
-    pub(crate) fn answer(mut self, answer: Result<u64, PublishError>) -> Option<Waker> {
-        self.ticket.take().and_then(|ticket| ticket.answer(answer))
+    /// Whether it gets a frame of its own.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.checksum.is_some()
     }
 }
 
-/// A piece that gets lost, because the writer ended, is answered all the same.
-impl Drop for Piece {
-    fn drop(&mut self) {
-        let Some(ticket) = self.ticket.take() else {
-            return;
-        };
-        let reason = "the writer of the log ended unexpectedly".to_owned();
-        if let Some(waker) = ticket.answer(Err(PublishError::Ambiguous { reason })) {
-            waker.wake();
-        }
-    }
+/// The one piece of a single event.
+pub(crate) fn single(
+    envelope: &Envelope,
+    codec: Codec,
+    spare: &Spare,
+) -> Result<Piece, PublishError> {
+    let mut pieces = Pieces::new(std::slice::from_ref(envelope), codec, spare);
+    pieces.next().ok_or_else(|| {
+        let refused = pieces.into_refused().pop();
+        refused.map_or(PublishError::NotAttempted, |(_, error)| error)
+    })
 }
 
 /// Encodes a batch piece by piece.
 pub(crate) struct Pieces<'a> {
     batch: &'a [Envelope],
     next: usize,
-    made: usize,
     codec: Codec,
-    ticket: Arc<Ticket>,
+    spare: &'a Spare,
+    /// The piece that was handed over last.
+    after: Option<Arc<Outcome>>,
     /// Events that were left out, by their place in the batch.
     refused: Vec<(usize, PublishError)>,
     /// Keys of events that were left out: what follows of them is left out as well.
@@ -82,13 +72,13 @@ pub(crate) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    pub(crate) fn new(batch: &'a [Envelope], codec: Codec, ticket: Arc<Ticket>) -> Self {
+    pub(crate) fn new(batch: &'a [Envelope], codec: Codec, spare: &'a Spare) -> Self {
         Self {
             batch,
             next: 0,
-            made: 0,
             codec,
-            ticket,
+            spare,
+            after: None,
             refused: Vec::new(),
             refused_keys: HashSet::new(),
         }
@@ -100,7 +90,8 @@ impl<'a> Pieces<'a> {
         let mut count = 0_u32;
         let mut timestamps = (i64::MAX, i64::MIN);
         while let Some(envelope) = self.batch.get(self.next) {
-            let content_bytes = record::content_bytes(envelope.parts());
+            let stored = envelope.stored();
+            let content_bytes = record::content_bytes(&stored);
             let bytes = record::whole_bytes(content_bytes);
             let body_bytes = frame.len().saturating_sub(HEAD_BYTES);
             let full =
@@ -116,21 +107,33 @@ impl<'a> Pieces<'a> {
             if count == 0 {
                 // The rest of the batch is taken to be like its first event; too little only costs a copy.
                 let like_this = bytes.saturating_mul(self.batch.len() - self.next + 1);
+                if like_this >= ALONE_BYTES_MIN {
+                    frame = self.spare.take();
+                }
                 frame.reserve_exact(HEAD_BYTES + like_this.min(FRAME_BODY_BYTES_TARGET).max(bytes));
                 frame.resize(HEAD_BYTES, 0);
             }
-            record::encode(envelope, content_bytes, &mut frame);
+            record::encode(&stored, content_bytes, &mut frame);
             count += 1;
-            if let Some(given) = envelope.timestamp() {
-                let micros = given.instant().as_micros();
+            if let Some((instant, _)) = stored.timestamp {
+                let micros = instant.as_micros();
                 timestamps = (timestamps.0.min(micros), timestamps.1.max(micros));
             }
         }
         if count == 0 {
             return None;
         }
-        self.made += 1;
         Some(self.piece(frame, count, timestamps))
+    }
+
+    /// What is made from now on may be written only if this was.
+    pub(crate) fn go_on_after(&mut self, outcome: Arc<Outcome>) {
+        self.after = Some(outcome);
+    }
+
+    /// Whether every event is in a piece or left out.
+    pub(crate) fn is_done(&self) -> bool {
+        self.next >= self.batch.len()
     }
 
     /// Events that were left out, by their place in the batch.
@@ -141,7 +144,8 @@ impl<'a> Pieces<'a> {
     fn piece(&self, mut frame: Vec<u8>, count: u32, timestamps: (i64, i64)) -> Piece {
         let body = frame.get(HEAD_BYTES..).unwrap_or_default();
         let body_bytes = body.len();
-        let alone = body_bytes >= ALONE_BYTES_MIN;
+        // A piece that follows another has a frame to itself, because it falls with the one before.
+        let alone = body_bytes >= ALONE_BYTES_MIN || self.after.is_some();
         let mut codec = Codec::None;
         if let Some(packed) = alone.then(|| batch::pack(body, self.codec)).flatten() {
             frame.truncate(HEAD_BYTES);
@@ -149,7 +153,6 @@ impl<'a> Pieces<'a> {
             codec = self.codec;
         }
         let checksum = alone.then(|| body_checksum(frame.get(HEAD_BYTES..).unwrap_or_default()));
-        let continues = self.made > 1;
         Piece {
             frame,
             codec,
@@ -157,8 +160,7 @@ impl<'a> Pieces<'a> {
             checksum,
             count,
             timestamps,
-            continues,
-            ticket: Some(self.ticket.clone()),
+            after: self.after.clone(),
         }
     }
 
@@ -202,7 +204,8 @@ mod tests {
     }
 
     fn counts(batch: &[Envelope]) -> (Vec<u32>, Vec<(usize, PublishError)>) {
-        let mut pieces = Pieces::new(batch, Codec::None, Arc::default());
+        let spare = Spare::default();
+        let mut pieces = Pieces::new(batch, Codec::None, &spare);
         let counts = std::iter::from_fn(|| pieces.next())
             .map(|piece| piece.count)
             .collect();

@@ -1,28 +1,38 @@
 //! The one thread that writes: it takes everything that waits, writes once, flushes once, tells readers, acknowledges.
 
-use super::commit::{Group, Placement, make_frame, next_frame};
-use super::pieces::Piece;
+use super::outcome::Answer;
+use super::pending::{PendingFrame, Placement};
+use super::pieces;
 use super::queue::{Queue, Work};
+use crate::damage;
 use crate::files::failed;
 use crate::format::durable::Durable;
 use crate::format::frame::HEAD_BYTES;
-use crate::format::index::Index;
+use crate::format::index::{Index, IndexEntry};
+use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use crate::format::{Identity, sync_mark};
 use crate::log::{End, Log, note, write_index};
+use crate::look_up::Background;
+use crate::options::SEGMENT_BYTES_MIN;
 use crate::poison::{LogState, StateCell};
 use crate::recover::write_failed;
+use crate::retention::Retainer;
 use crate::segment::Segment;
 use crate::segment::writer::{SegmentWriter, WriteFault};
+use crate::status::Counts;
 use crate::{Codec, Durability};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tidings_core::broker::{BrokerError, PublishError};
+use tidings_core::limits::{RETENTION_INTERVAL, SEGMENT_EVENTS_MAX};
 use tidings_core::seam::DiskFile;
 
 /// Without work for so long, the log is idle and gets a sync mark.
 const IDLE: Duration = Duration::from_millis(50);
+/// Whoever comes back within this is likely to do so again: the writer does not go to sleep then, because to wake it takes longer.
+const SOON: Duration = Duration::from_micros(150);
 /// The buffer for shared frames is given back above this size.
 const BUFFER_BYTES_KEPT: usize = 4_194_304;
 /// Frames written and flushed together hold about so many bytes at most, so that the first of a long queue need not wait for the last.
@@ -33,10 +43,13 @@ pub(crate) struct Writer {
     pub log: Arc<Log>,
     pub queue: Arc<Queue>,
     pub state: Arc<StateCell>,
+    pub retainer: Arc<Retainer>,
     /// Where it appends; `None` while there is no room to begin a segment.
     pub segment: Option<SegmentWriter>,
     /// What readers know of that segment.
     pub shared: Arc<Segment>,
+    /// Makes look-up tables of the segments that are closed here.
+    pub background: Option<Background>,
     pub durable: Box<dyn DiskFile>,
     pub durability: Durability,
     pub codec: Codec,
@@ -44,6 +57,8 @@ pub(crate) struct Writer {
     pub next: u64,
     pub synced: u64,
     pub append_time: i64,
+    /// When the segment was begun, in microseconds.
+    pub segment_begun: i64,
     /// Whether a sync mark, or a segment's header, says that everything is synced.
     pub marked: bool,
     pub buffer: Vec<u8>,
@@ -59,13 +74,26 @@ impl Writer {
         };
         let (mut spare, mut wanted) = (VecDeque::new(), 0);
         let mut last_work = self.log.clock.elapsed();
+        let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+        let mut soon = false;
         loop {
-            let idle = (!self.marked).then_some(IDLE);
-            match self.queue.take(idle, wanted, spare) {
-                Work::Write(mut pieces) => {
-                    wanted = pieces.len();
-                    self.write(&mut pieces);
-                    spare = pieces;
+            // After the answers, so that nobody waits for it.
+            self.state_damage();
+            if self.retainer.is_due() {
+                self.retainer.look_by_itself();
+            }
+            let idle = if self.marked {
+                RETENTION_INTERVAL
+            } else {
+                IDLE
+            };
+            match self.queue.take(idle, wanted, soon, spare) {
+                Work::Write(mut frames, pieces) => {
+                    let waited = self.log.clock.elapsed().saturating_sub(last_work);
+                    soon = several && waited < SOON && pieces == 1;
+                    wanted = pieces;
+                    self.write(&mut frames);
+                    spare = frames;
                     last_work = self.log.clock.elapsed();
                 }
                 Work::Idle => {
@@ -79,41 +107,35 @@ impl Writer {
         }
         self.mark();
         self.close_index();
+        if let Some(background) = self.background.take() {
+            background.end();
+        }
         self.state.set(LogState::Closed);
         drop(ended);
     }
 
-    fn write(&mut self, pieces: &mut VecDeque<Piece>) {
+    fn write(&mut self, frames: &mut VecDeque<PendingFrame>) {
         let mut wakers = Vec::new();
-        while !pieces.is_empty() {
+        while !frames.is_empty() {
             if let Some(error) = self.state.poisoned() {
-                refuse(
-                    pieces.drain(..),
-                    &PublishError::refused(&error),
-                    &mut wakers,
-                );
+                let error = PublishError::refused(&error);
+                self.refuse(frames.drain(..), &error, &mut wakers);
                 break;
             }
-            refuse(
-                take_failed(pieces),
-                &PublishError::NotAttempted,
-                &mut wakers,
-            );
-            if pieces.is_empty() {
+            let failed = take_failed(frames);
+            self.refuse(failed, &PublishError::NotAttempted, &mut wakers);
+            if frames.is_empty() {
                 break;
             }
-            if let Err(fault) = self.make_room(pieces) {
-                self.fail(fault, pieces.drain(..), &mut wakers);
+            if let Err(fault) = self.make_room(frames) {
+                self.fail(fault, frames.drain(..), &mut wakers);
                 break;
             }
-            let (groups, written) = self.append(pieces);
+            let (tried, written) = self.append(frames);
             match written.and_then(|()| self.sync()) {
-                Ok(()) => self.accept(groups, &mut wakers),
+                Ok(()) => self.accept(tried, &mut wakers),
                 Err(fault) => {
-                    let tried = groups
-                        .into_iter()
-                        .flat_map(|group| group.pieces)
-                        .map(|(piece, _)| piece);
+                    let tried = tried.frames.into_iter().map(|(frame, _)| frame);
                     self.fail(fault, tried, &mut wakers);
                 }
             }
@@ -125,18 +147,20 @@ impl Writer {
     }
 
     /// Begins a new segment if the next frame does not fit into this one.
-    fn make_room(&mut self, pieces: &VecDeque<Piece>) -> Result<(), WriteFault> {
-        let bytes = next_frame(pieces).map_or(0, |(_, bytes)| bytes);
+    fn make_room(&mut self, frames: &VecDeque<PendingFrame>) -> Result<(), WriteFault> {
+        let bytes = frames.front().map_or(0, |frame| frame.bytes().len() as u64);
         // One mark more must fit as well, or the segment would outgrow its limit when it is closed.
         let needed = bytes + HEAD_BYTES as u64;
-        if self
-            .segment
-            .as_ref()
-            .is_some_and(|segment| segment.has_room_for(needed))
-        {
+        let has_room = |segment: &SegmentWriter| {
+            segment.has_room_for(needed)
+                && self.next - segment.identity().segment < SEGMENT_EVENTS_MAX
+                && !self.is_overdue(segment, needed)
+        };
+        if self.segment.as_ref().is_some_and(has_room) {
             return Ok(());
         }
         self.close_segment()?;
+        self.retainer.look_soon();
         let identity = Identity {
             log: self.log.number,
             segment: self.next,
@@ -147,6 +171,7 @@ impl Writer {
             self.append_time,
             self.segment_bytes,
         )?;
+        self.segment_begun = self.append_time.max(self.log.clock.now().as_micros());
         let index = Index {
             entries: Vec::new(),
             covered_bytes: made.offset(),
@@ -156,10 +181,44 @@ impl Writer {
             ..Segment::unread(self.next)
         };
         self.shared = self.log.add_segment(shared);
+        if let Some(background) = &self.background {
+            background.wake();
+        }
         self.segment = Some(made);
         // The new header says that everything before it is synced.
         self.marked = true;
         Ok(())
+    }
+
+    /// Whether retention wants a segment closed that has room: what is in it can only go once it is.
+    fn is_overdue(&self, segment: &SegmentWriter, bytes: u64) -> bool {
+        if segment.offset() <= SEGMENT_HEADER_BYTES as u64 {
+            return false;
+        }
+        let bytes_max = self.retainer.segment_bytes_max().max(SEGMENT_BYTES_MIN);
+        let age_max = self.retainer.segment_age_max();
+        let age = |now: i64| now.saturating_sub(self.segment_begun);
+        segment.offset().saturating_add(bytes) > bytes_max
+            || (age_max < i64::MAX && age(self.log.clock.now().as_micros()) > age_max)
+    }
+
+    /// States damage that was met as facts on the log, once each. What cannot be written now is stated after the next opening.
+    fn state_damage(&mut self) {
+        while let Some(damage) = self.log.damage.next_to_state() {
+            let log = self.log.clone();
+            let fact = damage::fact(&log.folder, log.number, &damage, log.clock.now());
+            let piece =
+                fact.and_then(|fact| pieces::single(&fact, self.codec, &self.queue.spare).ok());
+            let Some(piece) = piece else { continue };
+            let (frame, mut place) = PendingFrame::alone(piece, Waker::noop().clone());
+            self.write(&mut VecDeque::from([frame]));
+            let answer = place.poll(&Context::from_waker(Waker::noop()));
+            if matches!(answer, Poll::Ready(Ok(_)))
+                && let Err(error) = damage::mark_stated(&log.folder, &damage)
+            {
+                tracing::debug!(%error, "a stretch of damage may be stated again, under the same id");
+            }
+        }
     }
 
     /// Marks the end of a full segment, gives back what it did not use, and writes its index.
@@ -196,56 +255,53 @@ impl Writer {
         }
     }
 
-    /// Writes as many pieces as fit, with one call of the disk.
-    fn append(&mut self, pieces: &mut VecDeque<Piece>) -> (Vec<Group>, Result<(), WriteFault>) {
+    /// Writes as many frames as fit, with one call of the disk.
+    fn append(&mut self, frames: &mut VecDeque<PendingFrame>) -> (Tried, Result<(), WriteFault>) {
+        let mut tried = Tried {
+            frames: Vec::with_capacity(1),
+            next: self.next,
+        };
         let Some(segment) = &mut self.segment else {
-            return (Vec::new(), Err(WriteFault::Full));
+            return (tried, Err(WriteFault::Full));
         };
         self.append_time = self.append_time.max(self.log.clock.now().as_micros());
         self.buffer.clear();
-        let mut groups: Vec<Group> = Vec::new();
-        let (mut bytes, mut next) = (0, self.next);
-        while let Some((count, frame_bytes)) = next_frame(pieces) {
-            let fits = segment.has_room_for(bytes + frame_bytes + HEAD_BYTES as u64)
-                && bytes + frame_bytes <= COMMIT_BYTES_MAX;
-            if !groups.is_empty() && !fits {
+        let mut bytes = 0;
+        while let Some(mut frame) = frames.pop_front() {
+            let with_it = bytes + frame.bytes().len() as u64;
+            let fits = segment.has_room_for(with_it + HEAD_BYTES as u64)
+                && tried.next - segment.identity().segment < SEGMENT_EVENTS_MAX
+                && with_it <= COMMIT_BYTES_MAX;
+            if !tried.frames.is_empty() && !fits {
+                frames.push_front(frame);
                 break;
             }
-            if let [first] = groups.as_slice()
-                && let [(alone, _)] = first.pieces.as_slice()
-            {
+            if let [(alone, _)] = tried.frames.as_slice() {
                 // It is not alone any more.
-                self.buffer.extend_from_slice(&alone.frame);
+                self.buffer.extend_from_slice(alone.bytes());
             }
-            let place = Placement {
+            let (entry, next) = frame.finish(Placement {
                 identity: segment.identity(),
-                next,
+                next: tried.next,
                 synced: self.synced,
                 append_time: self.append_time,
                 offset: segment.offset() + bytes,
                 codec: self.codec,
-            };
-            let before = self.buffer.len();
-            let group = make_frame(pieces, count, place, &mut self.buffer);
-            if let ([(piece, _)], false) = (group.pieces.as_slice(), groups.is_empty()) {
-                self.buffer.extend_from_slice(&piece.frame);
+            });
+            if !tried.frames.is_empty() {
+                self.buffer.extend_from_slice(frame.bytes());
             }
-            bytes += match group.pieces.as_slice() {
-                [(piece, _)] => piece.frame.len() as u64,
-                _ => (self.buffer.len() - before) as u64,
-            };
-            next = group.next;
-            groups.push(group);
+            bytes += frame.bytes().len() as u64;
+            tried.next = next;
+            tried.frames.push((frame, entry));
         }
-        let frames = match groups.as_slice() {
-            [Group { pieces, .. }] if pieces.len() == 1 => {
-                pieces.first().map_or(&[][..], |(piece, _)| &piece.frame)
-            }
+        let together = match tried.frames.as_slice() {
+            [(alone, _)] => alone.bytes(),
             _ => &self.buffer,
         };
         self.marked = false;
-        let written = segment.append(frames);
-        (groups, written)
+        let written = segment.append(together);
+        (tried, written)
     }
 
     fn sync(&self) -> Result<(), WriteFault> {
@@ -256,8 +312,8 @@ impl Writer {
     }
 
     /// Tells readers and publishers what was written.
-    fn accept(&mut self, groups: Vec<Group>, wakers: &mut Vec<Waker>) {
-        self.next = groups.last().map_or(self.next, |group| group.next);
+    fn accept(&mut self, written: Tried, wakers: &mut Vec<Waker>) {
+        self.next = written.next;
         if self.durability == Durability::Synced {
             self.synced = self.next;
         }
@@ -268,14 +324,15 @@ impl Writer {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             if let Some(index) = index.as_mut() {
-                groups.iter().for_each(|group| note(index, &group.entry));
+                let entries = written.frames.iter().map(|(_, entry)| entry);
+                entries.for_each(|entry| note(index, entry));
                 index.covered_bytes = segment.offset();
             }
         }
         self.tell_readers(wakers);
         self.state.set(LogState::Open);
-        for (piece, first) in groups.into_iter().flat_map(|group| group.pieces) {
-            wakers.extend(piece.answer(Ok(first)));
+        for (frame, entry) in written.frames {
+            self.answer(frame, Ok(entry.position), wakers);
         }
     }
 
@@ -304,11 +361,12 @@ impl Writer {
     fn fail(
         &mut self,
         fault: WriteFault,
-        tried: impl Iterator<Item = Piece>,
+        tried: impl Iterator<Item = PendingFrame>,
         wakers: &mut Vec<Waker>,
     ) {
         let error = match fault {
             WriteFault::Full => {
+                Counts::add(&self.log.counts.writes_refused_full, 1);
                 self.state.set(LogState::DiskFull);
                 PublishError::refused(&BrokerError::DiskFull {
                     path: self.log.folder.log(),
@@ -322,13 +380,36 @@ impl Writer {
                 let reason =
                     write_failed(&self.log.folder, WriteFault::Failed(action, source)).to_string();
                 tracing::error!(reason, "the log is poisoned");
+                Counts::add(&self.log.counts.poisonings, 1);
                 self.state.set(LogState::Poisoned {
                     reason: reason.clone(),
                 });
                 PublishError::Ambiguous { reason }
             }
         };
-        refuse(tried, &error, wakers);
+        self.refuse(tried, &error, wakers);
+    }
+
+    fn refuse(
+        &self,
+        frames: impl Iterator<Item = PendingFrame>,
+        error: &PublishError,
+        wakers: &mut Vec<Waker>,
+    ) {
+        for frame in frames {
+            // A batch is refused once; what follows in it was not tried.
+            let answer = if frame.batch_has_failed() {
+                PublishError::NotAttempted
+            } else {
+                error.clone()
+            };
+            self.answer(frame, Err(answer), wakers);
+        }
+    }
+
+    fn answer(&self, mut frame: PendingFrame, answer: Answer, wakers: &mut Vec<Waker>) {
+        frame.answer(answer, wakers);
+        self.queue.spare.put_back(frame.into_buffer());
     }
 
     /// Writes a sync mark, so that the last acknowledged frame is known to have been synced.
@@ -362,25 +443,20 @@ impl Writer {
     }
 }
 
-fn refuse(pieces: impl Iterator<Item = Piece>, error: &PublishError, wakers: &mut Vec<Waker>) {
-    for piece in pieces {
-        // A batch is refused once; what follows in it was not tried.
-        let answer = if piece.batch_has_failed() {
-            PublishError::NotAttempted
-        } else {
-            error.clone()
-        };
-        wakers.extend(piece.answer(Err(answer)));
-    }
+/// Frames that were written together.
+struct Tried {
+    frames: Vec<(PendingFrame, IndexEntry)>,
+    /// Position behind their last event.
+    next: u64,
 }
 
-/// Takes out what may not be written because an earlier piece of the same batch was not.
-fn take_failed(pieces: &mut VecDeque<Piece>) -> std::vec::IntoIter<Piece> {
-    if !pieces.iter().any(Piece::batch_has_failed) {
+/// Takes out what may not be written because an earlier frame of the same batch was not.
+fn take_failed(frames: &mut VecDeque<PendingFrame>) -> std::vec::IntoIter<PendingFrame> {
+    if !frames.iter().any(PendingFrame::batch_has_failed) {
         return Vec::new().into_iter();
     }
-    let (gone, kept): (Vec<_>, Vec<_>) = pieces.drain(..).partition(Piece::batch_has_failed);
-    pieces.extend(kept);
+    let (gone, kept): (Vec<_>, Vec<_>) = frames.drain(..).partition(PendingFrame::batch_has_failed);
+    frames.extend(kept);
     gone.into_iter()
 }
 

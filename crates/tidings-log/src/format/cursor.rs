@@ -3,7 +3,8 @@
 //! A slot that was synced is not written again before the other one was synced too, so that a torn write always leaves a synced slot behind.
 
 use super::CHECKSUM_SEED;
-use super::fields::{Fields, Malformed};
+use super::fields::Malformed;
+use super::sealed::{sealed, unsealed};
 
 /// Bytes of the whole file; they are reserved when the group is made, so that settling goes on while the disk is full.
 pub(crate) const CURSOR_FILE_BYTES: usize = 8_192;
@@ -30,6 +31,8 @@ pub(crate) struct CursorSlot {
     pub generation: u64,
     /// When the position last moved, in microseconds; zero if never.
     pub moved_at: i64,
+    /// When somebody last worked for the group, in microseconds; zero if that was not noted.
+    pub worked_at: i64,
 }
 
 /// The hash of a group's name as it stands in its cursor.
@@ -53,29 +56,16 @@ impl CursorSlot {
         ] {
             out.extend_from_slice(&value.to_le_bytes());
         }
-        out.extend_from_slice(&self.moved_at.to_le_bytes());
-        out.resize(SLOT_BYTES - 4, 0);
-        let checksum = crc32c::crc32c_append(CHECKSUM_SEED, &out);
-        out.extend_from_slice(&checksum.to_le_bytes());
-        let mut bytes = [0; SLOT_BYTES];
-        bytes.copy_from_slice(&out);
-        bytes
+        for value in [self.moved_at, self.worked_at] {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        sealed(out)
     }
 
     /// Reads a slot.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let what = "a slot of a cursor";
-        let (covered, checksum) = bytes
-            .get(..SLOT_BYTES)
-            .and_then(|bytes| bytes.split_last_chunk::<4>())
-            .ok_or(Malformed { what })?;
-        if crc32c::crc32c_append(CHECKSUM_SEED, covered) != u32::from_le_bytes(*checksum) {
-            return Err(Malformed { what });
-        }
-        let mut fields = Fields::new(covered);
-        if fields.bytes(8, what)? != MAGIC {
-            return Err(Malformed { what });
-        }
+        let mut fields = unsealed::<SLOT_BYTES>(bytes, MAGIC, what)?;
         let log = fields.u64(what)?;
         let group = fields.u32(what)?;
         fields.u32(what)?;
@@ -87,6 +77,7 @@ impl CursorSlot {
             handed_out_before: fields.u64(what)?,
             generation: fields.u64(what)?,
             moved_at: fields.i64(what)?,
+            worked_at: fields.i64(what)?,
         })
     }
 }
@@ -105,6 +96,7 @@ mod tests {
             handed_out_before: 4_096,
             generation: 2,
             moved_at: -7,
+            worked_at: 9,
         };
         let bytes = slot.encode();
         assert_eq!(CursorSlot::decode(&bytes), Ok(slot));

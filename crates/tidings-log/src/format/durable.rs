@@ -1,7 +1,8 @@
 //! The owner's word to readers beside it: how far the log may be read. Written after each sync and never synced itself.
 
-use super::CHECKSUM_SEED;
-use super::fields::{Fields, Malformed};
+use super::fields::Malformed;
+use super::sealed::{sealed, unsealed};
+use tidings_core::limits::POSITION_END;
 
 /// Bytes of the record.
 pub(crate) const DURABLE_BYTES: usize = 64;
@@ -36,35 +37,25 @@ impl Durable {
         ] {
             out.extend_from_slice(&value.to_le_bytes());
         }
-        out.resize(DURABLE_BYTES - 4, 0);
-        let checksum = crc32c::crc32c_append(CHECKSUM_SEED, &out);
-        out.extend_from_slice(&checksum.to_le_bytes());
-        let mut bytes = [0; DURABLE_BYTES];
-        bytes.copy_from_slice(&out);
-        bytes
+        sealed(out)
     }
 
     /// Reads a record; malformed also while the owner is writing it.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let what = "the durable position";
-        let (covered, checksum) = bytes
-            .get(..DURABLE_BYTES)
-            .and_then(|bytes| bytes.split_last_chunk::<4>())
-            .ok_or(Malformed { what })?;
-        if crc32c::crc32c_append(CHECKSUM_SEED, covered) != u32::from_le_bytes(*checksum) {
-            return Err(Malformed { what });
-        }
-        let mut fields = Fields::new(covered);
-        if fields.bytes(8, what)? != MAGIC {
-            return Err(Malformed { what });
-        }
-        Ok(Self {
+        let mut fields = unsealed::<DURABLE_BYTES>(bytes, MAGIC, what)?;
+        let durable = Self {
             log: fields.u64(what)?,
             visible: fields.u64(what)?,
             synced: fields.u64(what)?,
             segment: fields.u64(what)?,
             offset: fields.u64(what)?,
-        })
+        };
+        let positions = [durable.visible, durable.synced, durable.segment];
+        if positions.iter().any(|position| *position >= POSITION_END) {
+            return Err(Malformed { what });
+        }
+        Ok(durable)
     }
 }
 

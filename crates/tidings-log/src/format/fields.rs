@@ -93,11 +93,24 @@ impl<'a> Fields<'a> {
         Ok(((folded >> 1) as i64) ^ -((folded & 1) as i64))
     }
 
+    /// A length and so many bytes.
+    pub(crate) fn counted(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
+        let count = usize::try_from(self.varint(what)?).map_err(|_| Malformed { what })?;
+        self.bytes(count, what)
+    }
+
+    /// The same, where there is one.
+    pub(crate) fn counted_if(
+        &mut self,
+        given: bool,
+        what: &'static str,
+    ) -> Result<Option<&'a [u8]>, Malformed> {
+        given.then(|| self.counted(what)).transpose()
+    }
+
     /// A length and so many bytes of UTF-8.
     pub(crate) fn text(&mut self, what: &'static str) -> Result<&'a str, Malformed> {
-        let count = usize::try_from(self.varint(what)?).map_err(|_| Malformed { what })?;
-        let bytes = self.bytes(count, what)?;
-        std::str::from_utf8(bytes).map_err(|_| Malformed { what })
+        std::str::from_utf8(self.counted(what)?).map_err(|_| Malformed { what })
     }
 }
 
@@ -115,10 +128,10 @@ pub(crate) fn put_signed_varint(out: &mut Vec<u8>, value: i64) {
     put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
-/// Appends a length and the bytes of a text.
-pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_varint(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
+/// Appends a length and so many bytes.
+pub(crate) fn put_counted(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 /// How many bytes [`put_varint`] appends.

@@ -3,7 +3,7 @@
 use super::fields::{Fields, Malformed};
 use super::{CHECKSUM_SEED, Identity};
 use crate::Codec;
-use tidings_core::limits::{FRAME_BODY_BYTES_MAX, FRAME_EVENTS_MAX};
+use tidings_core::limits::{FRAME_BODY_BYTES_MAX, FRAME_EVENTS_MAX, POSITION_END};
 
 /// Bytes of the head.
 pub(crate) const HEAD_BYTES: usize = 64;
@@ -143,7 +143,7 @@ impl FrameHead {
             FrameKind::Batch => self.count > 0 && self.count <= FRAME_EVENTS_MAX as u32,
             FrameKind::SyncMark => self.count == 0 && self.stored_bytes == 0,
         };
-        if !count_fits || self.first.checked_add(u64::from(self.count)).is_none() {
+        if !count_fits || self.next() >= POSITION_END {
             return Err(Malformed {
                 what: "the count of a frame",
             });
@@ -270,6 +270,10 @@ mod tests {
             },
             FrameHead {
                 first: u64::MAX,
+                ..head()
+            },
+            FrameHead {
+                first: POSITION_END - 3,
                 ..head()
             },
             FrameHead {

@@ -4,9 +4,12 @@ pub(crate) mod batch;
 pub(crate) mod cursor;
 pub(crate) mod durable;
 pub(crate) mod fields;
+pub(crate) mod first;
 pub(crate) mod frame;
 pub(crate) mod index;
+pub(crate) mod look_up;
 pub(crate) mod record;
+mod sealed;
 pub(crate) mod segment_header;
 pub(crate) mod sync_mark;
 

@@ -91,6 +91,11 @@ impl Definition {
         parse_patterns(self.patterns.iter().map(|wanted| wanted.pattern.as_str()))
     }
 
+    /// When the group was made; `None` if that is not noted.
+    pub(crate) fn created(&self) -> Option<Timestamp> {
+        self.created.parse().ok()
+    }
+
     /// The position at which the group began.
     pub(crate) fn start_position(&self) -> u64 {
         self.start.position

@@ -4,6 +4,7 @@ mod cursor_file;
 mod definition;
 mod receive;
 mod settle;
+mod standing;
 mod state;
 
 use crate::files::{failed, read_text};
@@ -18,10 +19,10 @@ use definition::Definition;
 use receive::LogReceive;
 use settle::LogSettle;
 use state::GroupState;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use tidings_core::broker::{
     BrokerError, GroupLag, GroupName, GroupStatus, Position, Resumed, Scope, StartAt,
     SubscribeRequest, Subscription,
@@ -38,17 +39,25 @@ const LEASE_TRIES_MAX: usize = 64;
 pub(crate) struct Groups {
     log: Arc<Log>,
     program: String,
+    /// Guards the groups that this process works for: held to note one or to find one.
+    active: Mutex<HashMap<GroupName, Weak<GroupState>>>,
 }
 
-/// Where a group stands, and whether that had to be made up.
-struct Standing {
+/// Where a group stands.
+struct Stand {
     slot: CursorSlot,
     file: CursorFile,
+    /// What the group is to be told first: the log ends before the place where it stood.
+    shrunk: Option<BrokerError>,
 }
 
 impl Groups {
     pub(crate) fn new(log: Arc<Log>, program: String) -> Self {
-        Self { log, program }
+        Self {
+            log,
+            program,
+            active: Mutex::default(),
+        }
     }
 
     /// Joins a group, making it if it does not exist.
@@ -59,15 +68,28 @@ impl Groups {
     ) -> Result<Subscription, BrokerError> {
         let group = &request.group;
         let lease = self.lease(group)?;
-        let mut definition = match Definition::load(&self.log.folder, group)? {
+        let gate = self.log.gate();
+        let known = Definition::load(&self.log.folder, group)?;
+        let is_new = known.is_none();
+        let mut definition = match known {
             Some(definition) => definition,
             None => self.make(group, request.start, history)?,
         };
-        let Standing { mut slot, mut file } = self.stand(group, &definition, history)?;
+        let Stand {
+            mut slot,
+            mut file,
+            shrunk,
+        } = self.stand(group, &definition, history)?;
+        if is_new {
+            // Beside the owner, retention may go on while the group is made: it has nothing to lose yet.
+            slot.position = slot.position.max(history.earliest()?.0);
+        }
+        self.check_not_passed(group, slot.position)?;
         if definition.want(&request.patterns, slot.position) {
             definition.save(&self.log.folder, group)?;
         }
         slot.generation += 1;
+        slot.worked_at = self.log.clock.now().as_micros();
         let resumed = Resumed {
             from: Position(slot.position),
             handed_out_before: Position(slot.handed_out_before.max(slot.position)),
@@ -80,12 +102,15 @@ impl Groups {
             generation: slot.generation,
         };
         let state = Arc::new(GroupState::new(self.log.clone(), file, lease));
+        self.works_for(group, &state);
+        drop(gate);
         let receive = LogReceive::new(
             self.log.clone(),
             state.clone(),
             scope,
             Filter::new(&request.patterns),
-            slot.position,
+            (group, slot.position),
+            shrunk,
         );
         Ok(Subscription {
             receive: Box::new(receive),
@@ -108,11 +133,9 @@ impl Groups {
         let slot = self.slot(group, &definition)?;
         let mut filter = Filter::new(&definition.patterns());
         self.log.end()?;
-        let oldest = self
-            .log
-            .segments()
-            .first()
-            .map_or(0, |segment| segment.first);
+        self.log.look_at_begin()?;
+        let oldest = self.log.oldest().unwrap_or(0);
+        let (lost, loss) = self.loss(group, &definition, slot)?;
         let mut scanner = Scanner::new(self.log.clone(), slot.position.max(oldest));
         let bounds = Bounds {
             events_max: usize::MAX,
@@ -135,7 +158,12 @@ impl Groups {
         let age = first
             .map(|first| self.log.clock.now().since(first))
             .unwrap_or_default();
-        Ok(GroupLag { events, age })
+        Ok(GroupLag {
+            events,
+            age,
+            lost,
+            loss,
+        })
     }
 
     /// Moves a group.
@@ -147,13 +175,15 @@ impl Groups {
     ) -> Result<Position, BrokerError> {
         let mut definition = self.known(group)?;
         let _lease = self.lease(group)?;
+        let _gate = self.log.gate();
         let position = self.resolve(start, history)?;
-        let Standing { slot, mut file } = self.stand(group, &definition, history)?;
+        let Stand { slot, mut file, .. } = self.stand(group, &definition, history)?;
         let moved_at = self.log.clock.now().as_micros();
         let slot = CursorSlot {
             position: position.0,
             handed_out_before: position.0,
             moved_at,
+            worked_at: moved_at,
             ..slot
         };
         file.write(slot)
@@ -162,6 +192,8 @@ impl Groups {
         if definition.begin_no_later_than(position.0) {
             definition.save(&self.log.folder, group)?;
         }
+        // Beside the owner, its retention may have gone on meanwhile.
+        self.check_not_passed(group, position.0)?;
         Ok(position)
     }
 
@@ -203,11 +235,26 @@ impl Groups {
         let definition = self.known(&name)?;
         let slot = self.slot(&name, &definition)?;
         Ok(GroupStatus {
+            abandoned: self.is_abandoned(&name, &definition, slot)?,
             patterns: definition.patterns(),
-            position: Position(slot.position),
+            position: Some(Position(slot.position)),
             moved_at: (slot.moved_at != 0).then(|| Timestamp::from_micros(slot.moved_at)),
             owner: self.holder(&name),
             name,
+        })
+    }
+
+    /// A group may not go on where retention has removed what it has not settled, as if nothing were gone.
+    fn check_not_passed(&self, group: &GroupName, position: u64) -> Result<(), BrokerError> {
+        self.log.look_at_begin()?;
+        let first = self.log.recorded_first();
+        if position >= first {
+            return Ok(());
+        }
+        Err(BrokerError::GroupPassed {
+            group: group.to_string(),
+            position: Position(position),
+            oldest: Position(self.log.oldest().unwrap_or(first)),
         })
     }
 
@@ -292,7 +339,7 @@ impl Groups {
         group: &GroupName,
         definition: &Definition,
         history: &History,
-    ) -> Result<Standing, BrokerError> {
+    ) -> Result<Stand, BrokerError> {
         let path = self.log.folder.group_file(group, "cursor");
         let disk = &*self.log.folder.disk;
         let found = CursorFile::open(disk, &path, self.log.number, group_hash(group.as_str()))
@@ -300,12 +347,13 @@ impl Groups {
         let (oldest, end) = (history.earliest()?.0, history.end()?.0);
         match found {
             CursorRead::Held(mut slot, file) => {
-                if slot.position < oldest || slot.position > end {
-                    tracing::warn!(%group, position = slot.position, oldest, end, "the group stood where the log has no events and goes on at the nearest that it has");
-                    slot.position = slot.position.clamp(oldest, end);
-                    slot.handed_out_before = slot.handed_out_before.min(end);
+                let shrunk = (slot.position > end).then(|| self.shrunk(end, slot.position));
+                if shrunk.is_some() {
+                    tracing::warn!(%group, position = slot.position, end, "the log ends before the place where the group stood; it goes on at the end");
+                    slot.position = end;
+                    slot.handed_out_before = end;
                 }
-                Ok(Standing { slot, file })
+                Ok(Stand { slot, file, shrunk })
             }
             CursorRead::Lost(reason) => {
                 let position = definition.start_position().clamp(oldest, end);
@@ -320,8 +368,24 @@ impl Groups {
                 };
                 let file = CursorFile::create(disk, &path, slot)
                     .map_err(|error| failed("making", &path, error))?;
-                Ok(Standing { slot, file })
+                Ok(Stand {
+                    slot,
+                    file,
+                    shrunk: None,
+                })
             }
+        }
+    }
+
+    /// What a group is told that had settled events which the log does not have any more.
+    fn shrunk(&self, end: u64, position: u64) -> BrokerError {
+        let known = self.log.end_known();
+        BrokerError::Damaged {
+            path: self.log.folder.segment(known.segment),
+            offset: known.offset,
+            from: Position(end),
+            to: Position(position.saturating_sub(1)),
+            reason: "the group had settled these positions and the log ends before them".to_owned(),
         }
     }
 

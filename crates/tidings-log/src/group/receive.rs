@@ -2,14 +2,15 @@
 
 use super::state::GroupState;
 use crate::filter::Filter;
+use crate::format::fields::Malformed;
 use crate::history::SCAN_BYTES_MAX;
 use crate::log::Log;
-use crate::scan::{Bounds, Scanner, Stop};
+use crate::scan::{Bounds, Found, Scanner, Stop};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tidings_core::broker::{BrokerError, Delivery, Receive, Received, Recorded, Scope, Token};
+use tidings_core::broker::{BrokerError, Delivery, GroupName, Receive, Received, Scope, Token};
 use tidings_core::limits::FOLLOW_POLL_INTERVAL;
 use tidings_core::{BoxFuture, Timestamp};
 
@@ -19,16 +20,17 @@ const EVENTS_AHEAD_MAX: usize = 1_024;
 /// Hands out the events of a group of the log.
 pub(crate) struct LogReceive {
     log: Arc<Log>,
+    group: GroupName,
     state: Arc<GroupState>,
     scope: Scope,
     assigned: bool,
     filter: Filter,
     /// Guards the scanner for `behind`, which looks ahead from outside; receiving owns it without locking.
     scanner: Mutex<Scanner>,
-    /// Damage that was met behind events that were handed out first.
-    damage: Option<BrokerError>,
+    /// What was met behind events that were handed out first.
+    told_next: Option<BrokerError>,
     /// Events that were read and not handed out, because their mark could not be made durable.
-    held: Vec<Recorded>,
+    held: Vec<Delivery>,
 }
 
 impl LogReceive {
@@ -37,17 +39,19 @@ impl LogReceive {
         state: Arc<GroupState>,
         scope: Scope,
         filter: Filter,
-        position: u64,
+        (group, position): (&GroupName, u64),
+        first_told: Option<BrokerError>,
     ) -> Self {
         let scanner = Mutex::new(Scanner::new(log.clone(), position));
         Self {
             log,
+            group: group.clone(),
             state,
             scope,
             assigned: false,
             filter,
             scanner,
-            damage: None,
+            told_next: first_told,
             held: Vec::new(),
         }
     }
@@ -60,11 +64,13 @@ impl LogReceive {
             self.assigned = true;
             return Ok(Received::Assigned(self.scope.clone()));
         }
-        if let Some(damage) = self.damage.take() {
-            return Err(damage);
+        if let Some(error) = self.told_next.take() {
+            return Err(self.passed(error));
         }
         loop {
-            let released = self.released(events_max)?;
+            let released = self
+                .released(events_max)
+                .map_err(|error| self.passed(error))?;
             if !released.is_empty() {
                 return Ok(self.deliveries(released));
             }
@@ -79,7 +85,7 @@ impl LogReceive {
     }
 
     /// Reads released events again, oldest first.
-    fn released(&mut self, events_max: usize) -> Result<Vec<Recorded>, BrokerError> {
+    fn released(&mut self, events_max: usize) -> Result<Vec<Delivery>, BrokerError> {
         let positions = self.state.progress().take_released(events_max);
         let mut events = Vec::with_capacity(positions.len());
         let mut positions = positions.into_iter();
@@ -87,10 +93,7 @@ impl LogReceive {
             Ok(()) => None,
             Err(error) => {
                 let mut progress = self.state.progress();
-                if matches!(
-                    error,
-                    BrokerError::Damaged { .. } | BrokerError::Removed { .. }
-                ) {
+                if matches!(error, BrokerError::Damaged { .. }) {
                     progress.give_up(position);
                 } else {
                     progress.put_back(position);
@@ -104,23 +107,20 @@ impl LogReceive {
         match failed {
             Some(error) if events.is_empty() => Err(error),
             Some(error) => {
-                self.damage = Some(error);
+                self.told_next = Some(error);
                 Ok(events)
             }
             None => Ok(events),
         }
     }
 
-    fn read_again(&mut self, position: u64, events: &mut Vec<Recorded>) -> Result<(), BrokerError> {
+    fn read_again(&mut self, position: u64, events: &mut Vec<Delivery>) -> Result<(), BrokerError> {
         let mut scanner = Scanner::new(self.log.clone(), position);
-        match scanner.scan(
-            &mut self.filter,
-            Bounds {
-                events_max: 1,
-                bytes_max: u64::MAX,
-            },
-            events,
-        )? {
+        let bounds = Bounds {
+            events_max: 1,
+            bytes_max: u64::MAX,
+        };
+        match scanner.scan_with(&mut self.filter, bounds, &mut taking(events))? {
             Stop::Damage(damage) => Err(damage),
             Stop::Full | Stop::Paused | Stop::AtEnd => Ok(()),
         }
@@ -148,10 +148,19 @@ impl LogReceive {
                 events_max: events_max - events.len(),
                 bytes_max: SCAN_BYTES_MAX,
             };
-            stop = scanner.scan(&mut self.filter, bounds, &mut events)?;
+            let read = scanner.scan_with(&mut self.filter, bounds, &mut taking(&mut events));
+            stop = match read {
+                Ok(stop) => stop,
+                Err(error) if events.is_empty() => return Err(self.passed(error)),
+                // What was read before it failed is handed out first: the scanner is behind it.
+                Err(error) => {
+                    self.told_next = Some(error);
+                    Stop::Full
+                }
+            };
         }
         let scanned = scanner.position();
-        let positions = events.iter().take(events_max).map(|event| event.position.0);
+        let positions = events.iter().take(events_max).map(|event| event.token.0);
         if let Err(error) = self.state.hand_out(positions, scanned) {
             self.held = events;
             return Err(error);
@@ -161,7 +170,7 @@ impl LogReceive {
         }
         match stop {
             Stop::Damage(damage) if events.is_empty() => return Err(damage),
-            Stop::Damage(damage) => self.damage = Some(damage),
+            Stop::Damage(damage) => self.told_next = Some(damage),
             // A long stretch without an event for this group: the caller gets its turn.
             Stop::Paused => return Ok(Some(self.deliveries(events))),
             Stop::AtEnd if events.is_empty() && scanned == before => return Ok(None),
@@ -171,16 +180,22 @@ impl LogReceive {
         Ok(Some(self.deliveries(events)))
     }
 
-    fn deliveries(&self, events: Vec<Recorded>) -> Received {
-        let deliveries = events.into_iter().map(|event| Delivery {
-            token: Token(event.position.0),
-            position: Some(event.position),
-            append_time: Some(event.append_time),
-            envelope: event.envelope,
-        });
+    /// A position that retention removed, in the words of the group that wanted it.
+    fn passed(&self, error: BrokerError) -> BrokerError {
+        match error {
+            BrokerError::Removed { position, oldest } => BrokerError::GroupPassed {
+                group: self.group.to_string(),
+                position,
+                oldest,
+            },
+            other => other,
+        }
+    }
+
+    fn deliveries(&self, deliveries: Vec<Delivery>) -> Received {
         Received::Deliveries {
             scope: self.scope.clone(),
-            deliveries: deliveries.collect(),
+            deliveries,
         }
     }
 
@@ -196,6 +211,21 @@ impl LogReceive {
         }
         let (log, state) = (&self.log, &self.state);
         poll_fn(|context| poll_news(log, state, position, context)).await;
+    }
+}
+
+/// Makes deliveries of what a scan finds. A token is the position of its event.
+fn taking(deliveries: &mut Vec<Delivery>) -> impl FnMut(Found<'_>) -> Result<(), Malformed> {
+    |found| {
+        let event = found.recorded()?;
+        deliveries.push(Delivery {
+            token: Token(event.position.0),
+            position: Some(event.position),
+            append_time: Some(event.append_time),
+            envelope: event.envelope,
+            problem: None,
+        });
+        Ok(())
     }
 }
 
@@ -221,7 +251,7 @@ impl Receive for LogReceive {
     fn is_caught_up(&self) -> bool {
         let scanner = self.scanner.lock().unwrap_or_else(PoisonError::into_inner);
         let nothing_read_ahead =
-            self.held.is_empty() && self.damage.is_none() && !scanner.has_untold_damage();
+            self.held.is_empty() && self.told_next.is_none() && !scanner.has_untold_damage();
         nothing_read_ahead
             && scanner.position() >= self.log.end_known().visible
             && !self.state.progress().has_released()
@@ -229,7 +259,7 @@ impl Receive for LogReceive {
 
     fn behind(&self, now: Timestamp) -> Option<Duration> {
         if let Some(held) = self.held.first() {
-            return Some(now.since(held.append_time));
+            return held.append_time.map(|appended| now.since(appended));
         }
         let mut scanner = self.scanner.lock().unwrap_or_else(PoisonError::into_inner);
         // An error is told by the next receive, which meets it too.

@@ -117,6 +117,11 @@ impl GroupState {
         answers
     }
 
+    /// What the cursor says.
+    pub(crate) fn slot(&self) -> CursorSlot {
+        self.progress().cursor.slot()
+    }
+
     /// Makes the cursor durable.
     pub(crate) fn flush_now(&self) -> Result<(), BrokerError> {
         let mut progress = self.progress();
@@ -142,9 +147,8 @@ impl GroupState {
             handed_out_before,
             ..slot
         };
-        if left != slot {
-            self.write(&mut progress, left)?;
-        }
+        // Also when nothing moved: until now somebody worked for the group.
+        self.write(&mut progress, left)?;
         self.flush(&mut progress)?;
         if let Some(lease) = progress.lease.take()
             && let Err(error) = lease.write_owner("")
@@ -180,6 +184,8 @@ impl GroupState {
     }
 
     fn write(&self, progress: &mut Progress, slot: CursorSlot) -> Result<(), BrokerError> {
+        let worked_at = self.log.clock.now().as_micros();
+        let slot = CursorSlot { worked_at, ..slot };
         progress
             .cursor
             .write(slot)

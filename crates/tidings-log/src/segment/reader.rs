@@ -8,8 +8,12 @@ use tidings_core::seam::DiskFile;
 
 /// Bytes read ahead of what is asked for.
 const READ_AHEAD_BYTES: usize = 262_144;
-/// Bytes looked through at once behind damage.
+/// Bytes looked through at once behind damage: few at first, for the next frame is near as a rule.
+const SEARCH_BYTES_FIRST: usize = 1_024;
+/// Bytes looked through at once at most.
 const SEARCH_BYTES: usize = 1_048_576;
+/// Bytes of what looks like a frame and is none, after which no more is tried in a segment: only forged bytes get there.
+const TRIED_BYTES_MAX: u64 = 1_073_741_824;
 
 /// Reads one segment.
 pub(crate) struct SegmentReader {
@@ -18,6 +22,8 @@ pub(crate) struct SegmentReader {
     /// What was read last, and where in the file it begins.
     window: Bytes,
     window_at: u64,
+    /// Bytes that were tried for frames behind damage and are none.
+    tried_bytes: u64,
 }
 
 /// A frame whose checksum holds.
@@ -55,6 +61,7 @@ impl SegmentReader {
             identity,
             window: Bytes::new(),
             window_at: 0,
+            tried_bytes: 0,
         }
     }
 
@@ -113,42 +120,72 @@ impl SegmentReader {
         limit: u64,
         expected: u64,
     ) -> io::Result<Option<Frame>> {
-        let hop = self
-            .head_at(offset, limit)?
-            .and_then(|bytes| FrameHead::decode(&bytes).ok());
-        if let Some(head) = hop
-            && let FrameRead::Frame(frame) =
-                self.frame_at(offset.saturating_add(head.frame_bytes()), limit)?
-            && frame.head.first >= expected
-            // Else its length is damaged too, and frames that hold may lie in between.
-            && frame.head.first == head.next()
-        {
+        if let Some(frame) = self.hop(offset, limit, expected)? {
             return Ok(Some(frame));
         }
         let mut from = offset.saturating_add(1);
-        let mut buffer = vec![0; SEARCH_BYTES];
+        let mut search_bytes = SEARCH_BYTES_FIRST;
         while from.saturating_add(HEAD_BYTES as u64) <= limit {
             let want = usize::try_from(limit - from)
                 .unwrap_or(usize::MAX)
-                .min(SEARCH_BYTES);
-            let read = self
-                .file
-                .read_at(buffer.get_mut(..want).unwrap_or_default(), from)?;
-            let found = buffer.get(..read).unwrap_or_default();
-            for at in places_of_magic(found) {
-                if let FrameRead::Frame(frame) = self.frame_at(from + at as u64, limit)?
+                .min(search_bytes);
+            let found = self.raw(from, want)?;
+            for at in places_of_magic(&found) {
+                if self.tried_bytes > TRIED_BYTES_MAX {
+                    return Ok(None);
+                }
+                if let FrameRead::Frame(frame) = self.try_at(from + at as u64, limit)?
                     && frame.head.first >= expected
                 {
                     return Ok(Some(frame));
                 }
             }
-            if read < want || read < MAGIC.len() {
+            if found.len() < want || found.len() < MAGIC.len() {
                 break;
             }
             // The magic may lie across the border of two reads.
-            from += (read - (MAGIC.len() - 1)) as u64;
+            from += (found.len() - (MAGIC.len() - 1)) as u64;
+            search_bytes = (search_bytes * 2).min(SEARCH_BYTES);
         }
         Ok(None)
+    }
+
+    /// The frame that the length of a damaged one leads to, if it carries on where the damaged one says it ends: else the length is damaged too, and frames that hold
+    /// may lie in between.
+    fn hop(&mut self, offset: u64, limit: u64, expected: u64) -> io::Result<Option<Frame>> {
+        let damaged = self
+            .head_at(offset, limit)?
+            .and_then(|bytes| FrameHead::decode(&bytes).ok());
+        let Some(damaged) = damaged else {
+            return Ok(None);
+        };
+        let at = offset.saturating_add(damaged.frame_bytes());
+        if at >= limit || damaged.next() < expected {
+            return Ok(None);
+        }
+        // Only its head, so that what was read ahead is kept if the length leads astray.
+        let bytes = self.raw(at, HEAD_BYTES)?;
+        let next = bytes
+            .first_chunk()
+            .and_then(|bytes| FrameHead::decode(bytes).ok());
+        if next.is_none_or(|next| next.first != damaged.next()) {
+            return Ok(None);
+        }
+        match self.frame_at(at, limit)? {
+            FrameRead::Frame(frame) => Ok(Some(frame)),
+            FrameRead::Nothing | FrameRead::Bad(_) => Ok(None),
+        }
+    }
+
+    /// Reads what may be a frame, and counts what that costs where it is none.
+    fn try_at(&mut self, offset: u64, limit: u64) -> io::Result<FrameRead> {
+        let read = self.frame_at(offset, limit)?;
+        if !matches!(read, FrameRead::Frame(_)) {
+            let head = self.head_at(offset, limit)?;
+            let head = head.and_then(|bytes| FrameHead::decode(&bytes).ok());
+            self.tried_bytes += head.map_or(0, |head| head.frame_bytes());
+        }
+        Ok(read)
     }
 
     /// Copies bytes as they stand in the file.
@@ -163,7 +200,8 @@ impl SegmentReader {
     pub(crate) fn written_end(&self, from: u64) -> io::Result<u64> {
         let bytes = self.bytes()?;
         let (mut end, mut at) = (from, from);
-        let mut buffer = vec![0; SEARCH_BYTES];
+        let left = usize::try_from(bytes.saturating_sub(from)).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; left.min(SEARCH_BYTES)];
         while at < bytes {
             let read = self.file.read_at(&mut buffer, at)?;
             if read == 0 {

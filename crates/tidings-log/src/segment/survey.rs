@@ -1,7 +1,7 @@
 //! Looks through a whole segment: which frames hold, and what stands between them. It decides nothing.
 
-use super::reader::{FrameRead, SegmentReader};
-use crate::format::frame::FrameKind;
+use super::reader::{Frame, FrameRead, SegmentReader};
+use crate::format::frame::{FrameHead, FrameKind};
 use crate::format::segment_header::SEGMENT_HEADER_BYTES;
 use std::io;
 
@@ -52,29 +52,28 @@ pub(crate) fn survey(
         ..Survey::default()
     };
     let (mut offset, mut expected) = (survey.end, first);
+    // Looked for once: for each stretch of damage anew, many of them would cost the square of their number.
+    let mut written_end = None;
     loop {
         let frame = match reader.frame_at(offset, limit)? {
-            FrameRead::Frame(frame) if frame.head.first >= expected => frame,
+            FrameRead::Frame(frame)
+                if frame.head.first >= expected && !reaches_over(&frame.head, bound) =>
+            {
+                frame
+            }
             found => {
-                let written = reader.written_end(offset)?.min(limit).max(offset);
+                let end = match written_end {
+                    Some(end) => end,
+                    None => *written_end.insert(reader.written_end(offset)?),
+                };
+                let written = end.min(limit).max(offset);
                 if written == offset {
                     break;
                 }
-                let behind = reader.frame_behind(offset, limit, expected)?;
-                let end = behind.as_ref().map_or(written, |frame| frame.offset);
-                let next = behind.as_ref().map(|frame| frame.head.first);
-                let reason = match found {
-                    FrameRead::Bad(reason) => reason,
-                    FrameRead::Nothing => "there is nothing where a frame should be",
-                    FrameRead::Frame(_) => "the positions of frames go backwards",
-                };
-                survey.bad.push(Stretch {
-                    offset,
-                    end,
-                    expected,
-                    next,
-                    reason,
-                });
+                let (stretch, behind) =
+                    stretch_at(reader, found, (offset, written), limit, expected)?;
+                let end = stretch.end;
+                survey.bad.push(stretch);
                 survey.end = end;
                 let Some(frame) = behind else { break };
                 expected = frame.head.first;
@@ -109,4 +108,130 @@ pub(crate) fn survey(
         survey.end = end;
     }
     Ok(survey)
+}
+
+/// The stretch of no frame that begins at an offset, and the frame behind it; without one, it goes on to where what was written ends.
+fn stretch_at(
+    reader: &mut SegmentReader,
+    found: FrameRead,
+    (offset, written): (u64, u64),
+    limit: u64,
+    expected: u64,
+) -> io::Result<(Stretch, Option<Frame>)> {
+    let behind = reader.frame_behind(offset, limit, expected)?;
+    let reason = match found {
+        FrameRead::Bad(reason) => reason,
+        FrameRead::Nothing => "there is nothing where a frame should be",
+        FrameRead::Frame(frame) if frame.head.first >= expected => {
+            "a frame reaches beyond the end of its segment"
+        }
+        FrameRead::Frame(_) => "the positions of frames go backwards",
+    };
+    let stretch = Stretch {
+        offset,
+        end: behind.as_ref().map_or(written, |frame| frame.offset),
+        expected,
+        next: behind.as_ref().map(|frame| frame.head.first),
+        reason,
+    };
+    Ok((stretch, behind))
+}
+
+/// Whether a frame begins before `bound`, where the next segment does, and ends behind it: none that was written here does.
+fn reaches_over(head: &FrameHead, bound: u64) -> bool {
+    head.first < bound && head.next() > bound
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Codec;
+    use crate::format::Identity;
+    use crate::format::frame::body_checksum;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tidings_core::seam::DiskFile;
+
+    const IDENTITY: Identity = Identity { log: 7, segment: 0 };
+
+    /// A file in memory that counts the bytes that are read of it.
+    struct Counted {
+        bytes: Vec<u8>,
+        read: Arc<AtomicU64>,
+    }
+
+    impl DiskFile for Counted {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let rest = self.bytes.get(offset as usize..).unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            self.read.fetch_add(count as u64, Ordering::Relaxed);
+            Ok(count)
+        }
+
+        fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn bytes(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+
+        fn set_bytes(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn reserve(&self, _: u64, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    fn frame(first: u64, body: &[u8]) -> Vec<u8> {
+        let head = FrameHead {
+            kind: FrameKind::Batch,
+            codec: Codec::None,
+            stored_bytes: body.len() as u32,
+            body_bytes: body.len() as u32,
+            count: 1,
+            first,
+            synced: 0,
+            append_time: 0,
+            timestamps: (1, 0),
+        };
+        let mut bytes = head.encode(IDENTITY, body_checksum(body)).to_vec();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    #[test]
+    fn many_stretches_of_damage_cost_no_more_than_their_number() {
+        // What is damaged: the body, the magic, or the length, which then leads anywhere.
+        for (at, flip) in [(70, 1), (0, 1), (14, 8)] {
+            let mut bytes = vec![0; SEGMENT_HEADER_BYTES];
+            for number in 0..6_000 {
+                let mut frame = frame(number, &[b'x'; 100]);
+                if number % 2 == 1 {
+                    frame[at] ^= flip;
+                }
+                bytes.extend_from_slice(&frame);
+            }
+            let length = bytes.len() as u64;
+            let read = Arc::new(AtomicU64::new(0));
+            let file = Counted {
+                bytes,
+                read: read.clone(),
+            };
+            let mut reader = SegmentReader::new(Box::new(file), IDENTITY);
+
+            let survey = survey(&mut reader, 0, u64::MAX, length).unwrap();
+
+            assert_eq!((survey.frames.len(), survey.bad.len()), (3_000, 3_000));
+            let read = read.load(Ordering::Relaxed);
+            assert!(read < 40 * length, "{read} bytes of {length}");
+        }
+    }
 }

@@ -5,13 +5,17 @@
     reason = "a panic of a test is its failure report"
 )]
 
+mod beside;
+mod conformance;
 mod crash;
 mod crowd;
 mod driver;
 mod folder;
 mod group;
+mod look_ups;
 mod old_folders;
 mod planted;
+mod retention;
 mod rot;
 mod trouble;
 mod way;

@@ -135,7 +135,7 @@ fn listing(folder: &Path) -> String {
             out,
             "group {name} {} at {}",
             patterns.join(" "),
-            group.position
+            group.position.unwrap()
         )
         .unwrap();
     }

@@ -180,3 +180,85 @@ fn short_event(longer: usize) -> Envelope {
     let id = format!("evt-1{}", "x".repeat(longer));
     Envelope::new(EnvelopeParts::new(id, "order.placed")).unwrap()
 }
+
+/// Writes a frame into a segment with a checksum that holds, as only somebody who forges it can.
+fn forge(segment: &mut [u8], at: usize, bytes: usize, change: impl Fn(&mut [u8])) {
+    let log = segment[16..24].to_vec();
+    let first = segment[24..32].to_vec();
+    let frame = &mut segment[at..at + bytes];
+    change(&mut *frame);
+    let sum = crc32c::crc32c_append(0x7469_6469, &frame[64..]);
+    let sum = crc32c::crc32c_append(sum, &frame[..8]);
+    let sum = crc32c::crc32c_append(sum, &frame[12..64]);
+    let sum = crc32c::crc32c_append(crc32c::crc32c_append(sum, &log), &first);
+    frame[8..12].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// A fuzzer forged frames near the greatest number: the next append overflowed.
+#[test]
+fn a_forged_position_near_the_greatest_number_does_not_keep_a_log_from_going_on() {
+    for position in [u64::MAX - 1, u64::MAX / 2, (1 << 62) - 1] {
+        let (disk, mut segment) = log_of(&events(0..3));
+        let places = frames(&segment);
+        let (last, mark) = (places[2], places[3]);
+        let forged = segment[last..mark].to_vec();
+        // Behind the last frame of the log, where the next one would be.
+        let at = mark + 64;
+        segment.truncate(at);
+        segment.extend_from_slice(&forged);
+        forge(&mut segment, at, forged.len(), |frame| {
+            frame[24..32].copy_from_slice(&position.to_le_bytes());
+            frame[32..40].copy_from_slice(&position.to_le_bytes());
+        });
+        disk.put(SEGMENT, &segment);
+
+        let broker = LogBroker::open(on_faulty(&disk)).unwrap();
+        let positions = publish(&broker, &events(3..5)).unwrap();
+
+        assert_eq!(positions, [3, 4], "forged {position}");
+        assert_eq!(envelopes(&read_from(&broker, 0, &[])), events(0..5));
+    }
+}
+
+/// A fuzzer forged a count that reaches into the next segment and beyond the end of the log: a reader went there.
+#[test]
+fn a_forged_count_moves_no_reader_beyond_the_next_segment() {
+    let disk = FaultyDisk::new();
+    let broker = LogBroker::open(on_faulty(&disk)).unwrap();
+    for number in 0..60 {
+        publish(&broker, &[event(number)]).unwrap();
+    }
+    block_on(broker.close()).unwrap();
+    let mut segment = disk.bytes_of(SEGMENT).unwrap();
+    let next: u64 = disk
+        .files()
+        .iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "seg"))
+        .map(|file| file.file_stem().unwrap().to_str().unwrap().parse().unwrap())
+        .filter(|first| *first > 0)
+        .min()
+        .unwrap();
+    let places = frames(&segment);
+    // The last batch of the segment; behind it stands the sync mark.
+    let (at, mark) = (places[next as usize - 1], places[next as usize]);
+    forge(&mut segment, at, mark - at, |frame| {
+        frame[20..24].copy_from_slice(&1_000_u32.to_le_bytes());
+    });
+    disk.put(SEGMENT, &segment);
+
+    let reader = LogReader::open("/data", Arc::new(clock()), Arc::new(disk.clone())).unwrap();
+    let (recorded, lost) = read_around_damage(&reader);
+
+    assert_eq!(lost, [next - 1..=next - 1]);
+    let expected: Vec<_> = events(0..60)
+        .into_iter()
+        .filter(|envelope| *envelope != event(next - 1))
+        .collect();
+    assert_eq!(envelopes(&recorded), expected);
+    let report = tidings_log::verify("/data", Arc::new(clock()), Arc::new(disk)).unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    assert_eq!(
+        (report.damage[0].from, report.damage[0].events),
+        (next - 1, 1)
+    );
+}

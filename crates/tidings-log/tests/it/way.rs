@@ -208,7 +208,7 @@ fn a_group_is_moved_and_removed_while_nobody_works_for_it() {
 
     assert_eq!(
         block_on(broker.seek(&group, StartAt::Position(Position(4)))).unwrap(),
-        Position(4)
+        Some(Position(4))
     );
     assert_eq!(
         block_on(broker.subscribe(&request("g", "**")))
@@ -222,7 +222,7 @@ fn a_group_is_moved_and_removed_while_nobody_works_for_it() {
     let reader = LogReader::open(folder.path(), Arc::new(clock()), Arc::new(RealDisk)).unwrap();
     assert_eq!(
         block_on(reader.seek(&group, StartAt::Latest)).unwrap(),
-        Position(10)
+        Some(Position(10))
     );
     block_on(reader.remove(&group)).unwrap();
     assert!(block_on(Admin::groups(&broker)).unwrap().is_empty());
