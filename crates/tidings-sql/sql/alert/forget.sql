@@ -1,0 +1,1 @@
+DELETE FROM tidings_alert WHERE watcher = :watcher AND kind = :kind AND name = :name

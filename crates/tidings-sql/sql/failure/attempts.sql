@@ -1,0 +1,1 @@
+SELECT event_key, attempts FROM tidings_attempt WHERE consumer = :consumer

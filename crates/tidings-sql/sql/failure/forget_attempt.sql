@@ -1,0 +1,1 @@
+DELETE FROM tidings_attempt WHERE consumer = :consumer AND event_key = :event_key

@@ -1,0 +1,1 @@
+SELECT MIN(id) FROM tidings_parked WHERE consumer = :consumer AND lane = :lane

@@ -1,0 +1,1 @@
+SELECT lane, event_key, letter FROM tidings_parked WHERE consumer = :consumer AND id = :id

@@ -1,0 +1,1 @@
+INSERT INTO tidings_parker (consumer, owner, until_us) VALUES (:consumer, :owner, {now} + :lease)

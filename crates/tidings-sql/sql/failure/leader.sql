@@ -1,0 +1,1 @@
+SELECT owner FROM tidings_parker WHERE consumer = :consumer

@@ -1,0 +1,1 @@
+SELECT DISTINCT event_type FROM tidings_dead_letter

@@ -1,0 +1,1 @@
+DELETE FROM tidings_parked WHERE consumer = :consumer AND id = :id

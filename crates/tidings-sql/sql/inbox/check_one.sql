@@ -1,0 +1,2 @@
+SELECT COUNT(*) FROM inbox
+WHERE consumer = :consumer AND event_key = {dedupe_key}

@@ -1,0 +1,2 @@
+SELECT {processed_us} FROM inbox
+WHERE consumer = :consumer AND event_key = {dedupe_key}

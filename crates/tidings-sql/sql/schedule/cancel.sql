@@ -1,0 +1,1 @@
+DELETE FROM tidings_schedule WHERE id = :id

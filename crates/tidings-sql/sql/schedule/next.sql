@@ -1,0 +1,1 @@
+SELECT {now}, (SELECT MIN(due_us) FROM tidings_schedule)

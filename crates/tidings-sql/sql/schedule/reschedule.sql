@@ -1,0 +1,1 @@
+UPDATE tidings_schedule SET due_us = :due WHERE id = :id

@@ -1,0 +1,98 @@
+//! A transaction of our own over several statements, whatever the database.
+
+use crate::database::{Database, Held};
+use crate::dialect::Kind;
+use crate::driver::{Bind, Connection, Row};
+use crate::error::{Access, Moment, store_error};
+use crate::statement::Statement;
+use tidings_core::store::StoreError;
+
+/// An open transaction; dropped, its connection is closed, so that nobody borrows one that is inside a transaction.
+pub(crate) struct Changing<'d> {
+    database: &'d Database,
+    access: Access<'static>,
+    /// Taken when it is committed.
+    held: Option<Held>,
+}
+
+impl<'d> Changing<'d> {
+    /// Begins; on SQLite it waits for its turn to write.
+    pub(crate) async fn begin(
+        database: &'d Database,
+        access: Access<'static>,
+    ) -> Result<Self, StoreError> {
+        let held = database.acquire().await?;
+        let mut changing = Self {
+            database,
+            access,
+            held: Some(held),
+        };
+        let scripts: &[&str] = match database.kind() {
+            Kind::Sqlite => &["BEGIN IMMEDIATE"],
+            Kind::Postgres => &["BEGIN"],
+            // The gaps that its own default locks would make groups wait for each other.
+            Kind::MySql => &[
+                "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                "START TRANSACTION",
+            ],
+        };
+        for script in scripts {
+            let begun = changing.connection().run_script(script).await;
+            begun.map_err(|error| changing.error(&error, Moment::Connecting))?;
+        }
+        Ok(changing)
+    }
+
+    /// The connection inside the transaction.
+    pub(crate) fn connection(&mut self) -> Connection<'_> {
+        match &mut self.held {
+            Some(held) => held.connection(),
+            None => unreachable!("it is taken by the commit, which consumes this"),
+        }
+    }
+
+    /// Runs a statement and answers how many rows it met.
+    pub(crate) async fn execute(
+        &mut self,
+        statement: &Statement,
+        values: &[(&str, Bind)],
+    ) -> Result<u64, StoreError> {
+        let binds = statement.binds(values);
+        let done = self.connection().execute(statement.sql(), &binds).await;
+        done.map_err(|error| self.error(&error, Moment::InTransaction))
+    }
+
+    /// Runs a statement and answers its rows.
+    pub(crate) async fn fetch(
+        &mut self,
+        statement: &Statement,
+        values: &[(&str, Bind)],
+    ) -> Result<Vec<Row>, StoreError> {
+        let binds = statement.binds(values);
+        let rows = self.connection().fetch(statement.sql(), &binds).await;
+        rows.map_err(|error| self.error(&error, Moment::InTransaction))
+    }
+
+    /// Makes it true.
+    ///
+    /// **Errors**: an [ambiguous](StoreError::may_have_happened) one may have committed.
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        let committed = self.connection().run_script("COMMIT").await;
+        committed.map_err(|error| self.error(&error, Moment::Changing))?;
+        // Given back: it is outside of every transaction again.
+        drop(self.held.take());
+        Ok(())
+    }
+
+    fn error(&self, error: &sqlx::Error, moment: Moment) -> StoreError {
+        store_error(self.database, error, moment, &self.access)
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.throw_away();
+        }
+    }
+}

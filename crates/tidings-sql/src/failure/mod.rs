@@ -1,0 +1,329 @@
+//! What groups could not handle yet, in a database: parked deliveries, attempts, dead letters.
+
+mod apply;
+mod decide;
+mod delivery;
+mod filter;
+mod letters;
+mod read;
+mod waiting;
+
+use crate::database::Database;
+use crate::dialect::Dialect;
+use crate::error::Access;
+use crate::publish::Outbox;
+use crate::schema::{self, Part};
+use crate::statement::Statement;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tidings_core::store::{
+    DeadLetterStore, Due, FailureChange, FailureState, FailureStore, ForeignLetter, LaneId, Letter,
+    LetterCluster, LetterFilter, LetterTally, Operator, OperatorAction, ParkedDelivery,
+    PausedGroup, RedriveOutcome, StoreError, Verdict, Waiting, WaitingFilter,
+};
+use tidings_core::{BoxFuture, DedupeKey, Envelope};
+
+/// The store of parked deliveries and dead letters in a database. Clones are the same one.
+///
+/// **Guarantee**: what is answered is committed; a dead letter, its parked key and the fact about it become true together.
+///
+/// **Source**: seed concept *dead letter topic*.
+#[derive(Clone)]
+pub struct Failures {
+    inner: Arc<Inner>,
+    /// Where facts go; `None` is the table `outbox` without special settings.
+    outbox: Option<Outbox>,
+}
+
+struct Inner {
+    database: Database,
+    statements: Statements,
+}
+
+struct Statements {
+    attempt: Statement,
+    forget_attempt: Statement,
+    attempts: Statement,
+    park: Statement,
+    postpone: Statement,
+    lane_of: Statement,
+    unpark: Statement,
+    head_of: Statement,
+    head_due: Statement,
+    hold: Statement,
+    resolve_letter: Statement,
+    letter_again: Statement,
+    letter_new: Statement,
+    lanes: Statement,
+    decisions: Statement,
+    due: Statement,
+    due_next: Statement,
+    paused: Statement,
+    rows: Statement,
+    deaths: Statement,
+    lead: Statement,
+    leader: Statement,
+    lead_first: Statement,
+}
+
+impl Statements {
+    fn new(dialect: &Dialect) -> Self {
+        let of = |template| Statement::new(dialect, template, &[]);
+        Self {
+            attempt: of(include_str!("../../sql/failure/attempt.sql")),
+            forget_attempt: of(include_str!("../../sql/failure/forget_attempt.sql")),
+            attempts: of(include_str!("../../sql/failure/attempts.sql")),
+            park: of(include_str!("../../sql/failure/park.sql")),
+            postpone: of(include_str!("../../sql/failure/postpone.sql")),
+            lane_of: of(include_str!("../../sql/failure/lane_of.sql")),
+            unpark: of(include_str!("../../sql/failure/unpark.sql")),
+            head_of: of(include_str!("../../sql/failure/head_of.sql")),
+            head_due: of(include_str!("../../sql/failure/head_due.sql")),
+            hold: of(include_str!("../../sql/failure/hold.sql")),
+            resolve_letter: of(include_str!("../../sql/failure/resolve_letter.sql")),
+            letter_again: of(include_str!("../../sql/failure/letter_again.sql")),
+            letter_new: of(include_str!("../../sql/failure/letter_new.sql")),
+            lanes: of(include_str!("../../sql/failure/lanes.sql")),
+            decisions: of(include_str!("../../sql/failure/decisions.sql")),
+            due: of(include_str!("../../sql/failure/due.sql")),
+            due_next: of(include_str!("../../sql/failure/due_next.sql")),
+            paused: of(include_str!("../../sql/failure/paused.sql")),
+            rows: of(include_str!("../../sql/failure/rows.sql")),
+            deaths: of(include_str!("../../sql/failure/deaths.sql")),
+            lead: of(include_str!("../../sql/failure/lead.sql")),
+            leader: of(include_str!("../../sql/failure/leader.sql")),
+            lead_first: of(include_str!("../../sql/failure/lead_first.sql")),
+        }
+    }
+}
+
+impl Failures {
+    /// The store in a database.
+    ///
+    /// **Errors**: [`StoreError::TableMissing`] with the way to make it; [`StoreError::SchemaNewer`]; a database that is down.
+    ///
+    /// **Cancel**: no effect.
+    pub async fn open(database: &Database) -> Result<Self, StoreError> {
+        schema::installed(database, Part::Failure).await?;
+        let failures = Self {
+            inner: Arc::new(Inner {
+                database: database.clone(),
+                statements: Statements::new(database.dialect()),
+            }),
+            outbox: None,
+        };
+        failures.due("", 1).await?;
+        Ok(failures)
+    }
+
+    /// Puts facts into this outbox, which must be in the same database, and tells its relays after the commit. Without it the table is `outbox`, and a relay
+    /// finds the facts at its next poll.
+    #[must_use]
+    pub fn with_outbox(mut self, outbox: Outbox) -> Self {
+        self.outbox = Some(outbox);
+        self
+    }
+
+    /// The database.
+    pub fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    fn statements(&self) -> &Statements {
+        &self.inner.statements
+    }
+}
+
+impl fmt::Debug for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Failures")
+            .field(&self.inner.database.name())
+            .finish()
+    }
+}
+
+impl FailureStore for Failures {
+    fn name(&self) -> &str {
+        self.inner.database.name()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.database.kind() != crate::Kind::Sqlite
+    }
+
+    fn state<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<FailureState, StoreError>> {
+        Box::pin(self.read_state(group))
+    }
+
+    fn apply<'a>(
+        &'a self,
+        group: &'a str,
+        changes: &'a [FailureChange],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.make(group, changes))
+    }
+
+    fn due<'a>(&'a self, group: &'a str, limit: u32) -> BoxFuture<'a, Result<Due, StoreError>> {
+        Box::pin(self.read_due(group, limit))
+    }
+
+    fn rows<'a>(
+        &'a self,
+        group: &'a str,
+        lane: LaneId,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<ParkedDelivery>, StoreError>> {
+        Box::pin(self.read_rows(group, lane, limit))
+    }
+
+    fn deaths<'a>(
+        &'a self,
+        group: &'a str,
+        events: &'a [DedupeKey],
+    ) -> BoxFuture<'a, Result<Vec<u32>, StoreError>> {
+        Box::pin(self.read_deaths(group, events))
+    }
+
+    fn lead<'a>(
+        &'a self,
+        group: &'a str,
+        owner: &'a str,
+        lease: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(self.take_lead(group, owner, lease))
+    }
+}
+
+impl DeadLetterStore for Failures {
+    fn name(&self) -> &str {
+        self.inner.database.name()
+    }
+
+    fn letters<'a>(
+        &'a self,
+        filter: &'a LetterFilter,
+        after: i64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Letter>, StoreError>> {
+        Box::pin(self.read_letters(filter, after, limit))
+    }
+
+    fn clusters<'a>(
+        &'a self,
+        filter: &'a LetterFilter,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<LetterCluster>, StoreError>> {
+        Box::pin(self.read_clusters(filter, limit))
+    }
+
+    fn tally<'a>(
+        &'a self,
+        filter: &'a LetterFilter,
+    ) -> BoxFuture<'a, Result<Vec<LetterTally>, StoreError>> {
+        Box::pin(self.read_tally(filter))
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        verdicts: &'a [Verdict],
+        run: &'a str,
+        operator: &'a Operator,
+    ) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        Box::pin(self.hand_back(verdicts, run, operator))
+    }
+
+    fn outcome<'a>(&'a self, run: &'a str) -> BoxFuture<'a, Result<RedriveOutcome, StoreError>> {
+        Box::pin(self.read_outcome(run))
+    }
+
+    fn discard<'a>(
+        &'a self,
+        verdicts: &'a [Verdict],
+        operator: &'a Operator,
+    ) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        Box::pin(self.give_up(verdicts, operator))
+    }
+
+    fn edit<'a>(
+        &'a self,
+        verdict: &'a Verdict,
+        copy: &'a Envelope,
+        operator: &'a Operator,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(self.put_copy(verdict, copy, operator))
+    }
+
+    fn take_over<'a>(
+        &'a self,
+        letters: &'a [ForeignLetter],
+        operator: &'a Operator,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.take(letters, operator))
+    }
+
+    fn taken_up_to<'a>(
+        &'a self,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+        Box::pin(self.read_taken(source))
+    }
+
+    fn note_taken<'a>(
+        &'a self,
+        source: &'a str,
+        up_to: u64,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.keep_taken(source, up_to))
+    }
+
+    fn actions<'a>(
+        &'a self,
+        target: &'a str,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<OperatorAction>, StoreError>> {
+        Box::pin(self.read_actions(target, limit))
+    }
+
+    fn waiting<'a>(
+        &'a self,
+        filter: &'a WaitingFilter,
+        after: i64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Waiting>, StoreError>> {
+        Box::pin(self.read_waiting(filter, after, limit))
+    }
+
+    fn retry_now<'a>(
+        &'a self,
+        filter: &'a WaitingFilter,
+        operator: &'a Operator,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.make_due(filter, operator))
+    }
+
+    fn paused(&self) -> BoxFuture<'_, Result<Vec<PausedGroup>, StoreError>> {
+        Box::pin(self.read_paused())
+    }
+
+    fn set_paused<'a>(
+        &'a self,
+        group: &'a str,
+        paused: bool,
+        operator: &'a Operator,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(self.pause(group, paused, operator))
+    }
+}
+
+fn hex(key: DedupeKey) -> String {
+    uuid::Uuid::from_bytes(*key.as_bytes()).simple().to_string()
+}
+
+fn access() -> Access<'static> {
+    Access {
+        table: "tidings_parked",
+        privileges: "SELECT, INSERT, UPDATE, DELETE",
+        remedy: "tidings dlq migrate",
+    }
+}

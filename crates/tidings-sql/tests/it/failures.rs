@@ -1,0 +1,238 @@
+//! Parked deliveries and dead letters on each database.
+
+use crate::place::{KINDS, Place};
+use std::time::Duration;
+use tidings_core::store::{
+    DeathCause, DeathRecord, FailedAttempt, FailureChange, FailureStore, LaneId, ParkedDelivery,
+    ParkedId,
+};
+use tidings_core::{DedupeKey, Envelope, Timestamp};
+use tidings_sql::schema::{self, Part};
+use tidings_sql::{Failures, Kind};
+
+pub(crate) async fn fresh(kind: Kind, test: &str) -> Option<(Place, Failures)> {
+    let place = Place::fresh(kind, test).await?;
+    schema::migrate(&place.database, &Part::ALL).await.unwrap();
+    let failures = Failures::open(&place.database).await.unwrap();
+    Some((place, failures))
+}
+
+fn event(id: &str, key: &str) -> Envelope {
+    let line = format!(
+        r#"{{"event_id":"{id}","event_type":"order.placed","aggregate_id":"{key}","payload":{{"n": 1.50}}}}"#
+    );
+    Envelope::from_json(line).unwrap()
+}
+
+pub(crate) fn delivery(id: &str, key: &str) -> ParkedDelivery {
+    let envelope = event(id, key);
+    ParkedDelivery {
+        id: ParkedId(0),
+        lane: LaneId::of(&envelope),
+        envelope,
+        problem: None,
+        position: Some(17),
+        attempts: 3,
+        rounds: 1,
+        deaths: 0,
+        history: vec![FailedAttempt {
+            attempt: 3,
+            at: Timestamp::from_micros(1_700_000_000_000_001),
+            error: "no\0room".to_owned(),
+        }],
+        due: None,
+        letter: None,
+    }
+}
+
+pub(crate) fn death(delivery: ParkedDelivery, holds: bool) -> FailureChange {
+    let fact = event(&format!("fact-{}", delivery.envelope.event_id()), "k");
+    FailureChange::Bury(Box::new(DeathRecord {
+        id: format!("dead-{}", delivery.envelope.event_id()),
+        delivery,
+        handler: "charge".to_owned(),
+        reasons: vec!["refused\0".to_owned(), "card 17".to_owned()],
+        fingerprint: "dlq-0001".to_owned(),
+        cause: DeathCause::Attempts,
+        holds,
+        code_version: String::new(),
+        fact,
+    }))
+}
+
+pub(crate) fn park(deliveries: Vec<ParkedDelivery>, due_in: Option<u64>) -> FailureChange {
+    FailureChange::Park {
+        deliveries,
+        due_in: due_in.map(Duration::from_millis),
+    }
+}
+
+#[tokio::test]
+async fn a_lane_is_due_in_its_order_and_never_early() {
+    for kind in KINDS {
+        let Some((_place, failures)) = fresh(kind, "failures_order").await else {
+            continue;
+        };
+        let lane = LaneId::of_key("k");
+        let parked = vec![delivery("a", "k"), delivery("b", "k")];
+        failures
+            .apply("g", &[park(parked.clone(), Some(60_000))])
+            .await
+            .unwrap();
+        // The broker delivers again what was parked before it was settled.
+        failures
+            .apply(
+                "g",
+                &[park(parked, Some(0)), park(vec![delivery("c", "k")], None)],
+            )
+            .await
+            .unwrap();
+
+        let due = failures.due("g", 10).await.unwrap();
+        assert!(due.lanes.is_empty(), "{kind:?}: {due:?}");
+        let next = due.next_in.unwrap();
+        assert!(next > Duration::from_secs(30) && next <= Duration::from_secs(60));
+        let rows = failures.rows("g", lane, 10).await.unwrap();
+        let ids: Vec<&str> = rows.iter().map(|row| row.envelope.event_id()).collect();
+        assert_eq!(ids, ["a", "b", "c"], "{kind:?}");
+        assert_eq!(rows[0].history, delivery("a", "k").history, "{kind:?}");
+        assert_eq!(rows[0].envelope, event("a", "k"), "{kind:?}");
+        assert_eq!((rows[0].position, rows[0].attempts), (Some(17), 3));
+
+        let first = rows[0].id;
+        let postponed = FailureChange::Postpone {
+            id: first,
+            attempts: 4,
+            rounds: 2,
+            history: Vec::new(),
+            due_in: Duration::ZERO,
+        };
+        failures.apply("g", &[postponed]).await.unwrap();
+        let due = failures.due("g", 10).await.unwrap();
+        assert_eq!(due.lanes[0].rows, 3, "{kind:?}");
+        let finish = FailureChange::Finish { id: first };
+        failures
+            .apply("g", std::slice::from_ref(&finish))
+            .await
+            .unwrap();
+        failures.apply("g", &[finish]).await.unwrap();
+        let rows = failures.rows("g", lane, 10).await.unwrap();
+        assert_eq!(rows[0].envelope.event_id(), "b");
+        assert!(rows[0].due.is_some() && rows[1].due.is_none(), "{kind:?}");
+        assert!(failures.due("other", 10).await.unwrap().lanes.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_death_that_holds_keeps_its_lane_and_one_that_does_not_lets_it_go() {
+    for kind in KINDS {
+        let Some((_place, failures)) = fresh(kind, "failures_hold").await else {
+            continue;
+        };
+        let changes = [
+            death(delivery("a", "held"), true),
+            park(vec![delivery("b", "held")], None),
+            death(delivery("c", "free"), false),
+        ];
+        failures.apply("g", &changes).await.unwrap();
+
+        let state = failures.state("g").await.unwrap();
+        assert_eq!(state.lanes.len(), 1, "{kind:?}");
+        assert_eq!(state.lanes[0].rows, 2);
+        let due = failures.due("g", 10).await.unwrap();
+        assert!(
+            due.lanes.is_empty() && due.next_in.is_none(),
+            "{kind:?}: {due:?}"
+        );
+        let rows = failures
+            .rows("g", LaneId::of_key("held"), 10)
+            .await
+            .unwrap();
+        assert_eq!(rows[0].letter.as_deref(), Some("dead-a"));
+        let key = DedupeKey::of(&event("a", "held"));
+        assert_eq!(failures.deaths("g", &[key]).await.unwrap(), [1]);
+
+        // A parked one that dies without holding lets the next be due.
+        let parked = park(
+            vec![delivery("d", "later"), delivery("e", "later")],
+            Some(0),
+        );
+        failures.apply("g", &[parked]).await.unwrap();
+        let lane = LaneId::of_key("later");
+        let rows = failures.rows("g", lane, 1).await.unwrap();
+        failures
+            .apply("g", &[death(rows[0].clone(), false)])
+            .await
+            .unwrap();
+        let due = failures.due("g", 10).await.unwrap();
+        assert_eq!(due.lanes[0].lane, lane, "{kind:?}");
+        assert_eq!(due.lanes[0].rows, 1);
+    }
+}
+
+#[tokio::test]
+async fn attempts_are_kept_until_the_event_is_done_with_and_never_go_back() {
+    for kind in KINDS {
+        let Some((_place, failures)) = fresh(kind, "failures_attempts").await else {
+            continue;
+        };
+        let [a, b] = ["a", "b"].map(|id| DedupeKey::of(&event(id, "k")));
+        let noted = |event, attempts| FailureChange::Attempted { event, attempts };
+        failures
+            .apply("g", &[noted(a, 2), noted(b, 1), noted(a, 1)])
+            .await
+            .unwrap();
+        let state = failures.state("g").await.unwrap();
+        assert_eq!(state.attempts[&a], 2, "{kind:?}");
+
+        failures
+            .apply("g", &[FailureChange::Succeeded { event: a }])
+            .await
+            .unwrap();
+        let state = failures.state("g").await.unwrap();
+        assert_eq!(state.attempts.len(), 1, "{kind:?}");
+        assert_eq!(state.attempts[&b], 1);
+    }
+}
+
+#[tokio::test]
+async fn one_instance_at_a_time_leads_and_the_next_one_follows_when_its_lease_is_over() {
+    for kind in KINDS {
+        let Some((_place, failures)) = fresh(kind, "failures_lead").await else {
+            continue;
+        };
+        let lead = |owner: &'static str, lease| {
+            let failures = failures.clone();
+            async move { failures.lead("g", owner, lease).await.unwrap() }
+        };
+        let long = Duration::from_secs(3_600);
+
+        assert!(lead("one", long).await, "{kind:?}");
+        assert!(!lead("two", long).await, "{kind:?}");
+        assert!(lead("one", Duration::ZERO).await, "{kind:?}");
+        let mut waited = 0;
+        while !lead("two", long).await {
+            waited += 1;
+            assert!(waited < 1_000, "{kind:?}");
+        }
+        assert!(!lead("one", long).await, "{kind:?}");
+        assert!(failures.lead("other", "one", long).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_is_parked_behind_nothing_is_due_at_once() {
+    for kind in KINDS {
+        let Some((_place, failures)) = fresh(kind, "failures_behind_nothing").await else {
+            continue;
+        };
+        let parked = park(vec![delivery("a", "k"), delivery("b", "k")], None);
+        failures.apply("g", &[parked]).await.unwrap();
+
+        let due = failures.due("g", 10).await.unwrap();
+        assert_eq!(due.lanes.len(), 1, "{kind:?}");
+        assert_eq!(due.lanes[0].rows, 2, "{kind:?}");
+        let rows = failures.rows("g", due.lanes[0].lane, 10).await.unwrap();
+        assert!(rows[0].due.is_some() && rows[1].due.is_none(), "{kind:?}");
+    }
+}

@@ -1,0 +1,77 @@
+//! The suite of stores of what groups could not handle, on each database.
+
+use crate::place::{self, Place};
+use std::sync::Arc;
+use tidings_core::store::OutboxStore;
+use tidings_sql::schema::{self, Part};
+use tidings_sql::{Failures, Kind, OutboxOptions};
+use tidings_testkit::conformance::store::{everything, failures};
+
+const TABLES: [&str; 13] = [
+    "tidings_parked",
+    "tidings_attempt",
+    "tidings_dead_letter",
+    "tidings_group",
+    "tidings_operator_action",
+    "tidings_taken_over",
+    "outbox",
+    "inbox",
+    "inbox_watermark",
+    "tidings_schema",
+    "tidings_relay_outbox",
+    "tidings_relay_lease",
+    "tidings_relay_note",
+];
+
+async fn fresh(place: Arc<Place>) -> failures::Place {
+    for table in TABLES {
+        place.run(&format!("DROP TABLE IF EXISTS {table}")).await;
+    }
+    schema::migrate(&place.database, &[Part::Outbox, Part::Relay, Part::Failure])
+        .await
+        .unwrap();
+    let store = Failures::open(&place.database).await.unwrap();
+    let beside = Failures::open(&place.another().await).await.unwrap();
+    let outbox = place::open(&place.database, OutboxOptions::default());
+    let outbox = Arc::new(outbox.await.unwrap());
+    failures::Place {
+        failures: Arc::new(store.clone()),
+        letters: Arc::new(store),
+        beside: Arc::new(beside),
+        facts: Arc::new(move || {
+            let outbox = Arc::clone(&outbox);
+            Box::pin(async move {
+                let unsent = outbox.unsent(&everything()).await.unwrap();
+                let events = unsent.rows.into_iter().map(|row| row.content.unwrap());
+                let named = events.map(|event| {
+                    let event_type = event.event_type().to_string();
+                    (event_type, event.event_id().to_owned())
+                });
+                named.collect()
+            })
+        }),
+    }
+}
+
+async fn run(kind: Kind) {
+    let Some(place) = Place::fresh(kind, "failures_conformance").await else {
+        return;
+    };
+    let place = Arc::new(place);
+    failures::failure_store(&|_| Box::pin(fresh(Arc::clone(&place)))).await;
+}
+
+#[tokio::test]
+async fn what_groups_could_not_handle_in_sqlite() {
+    run(Kind::Sqlite).await;
+}
+
+#[tokio::test]
+async fn what_groups_could_not_handle_in_postgres() {
+    run(Kind::Postgres).await;
+}
+
+#[tokio::test]
+async fn what_groups_could_not_handle_in_mariadb() {
+    run(Kind::MySql).await;
+}

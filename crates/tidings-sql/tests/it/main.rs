@@ -1,0 +1,23 @@
+//! The SQL stores on the real databases.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic of a test is its failure report"
+)]
+
+mod alerts;
+mod conformance;
+mod failures;
+mod failures_conformance;
+mod hazards;
+mod other_ways;
+mod place;
+mod publishing;
+mod redrives;
+mod refusals;
+mod relay;
+mod schedules;
+mod schema;
+mod slow_destination;
+mod tls;
+mod watching;

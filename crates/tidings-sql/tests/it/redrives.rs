@@ -1,0 +1,163 @@
+//! Runs that hand dead letters back: what is left alone, and when a run stops itself.
+
+use crate::place::{Counting, Place};
+use tidings_core::Envelope;
+use tidings_core::store::{
+    DeathCause, DeathRecord, FailureChange, FailureStore, LaneId, LetterFilter, Operator,
+    ParkedDelivery, ParkedId,
+};
+use tidings_flow::dead_letter::{self, RedriveOptions, RedriveReport};
+use tidings_flow::runtime::SystemClock;
+use tidings_sql::schema::{self, Part};
+use tidings_sql::{Failures, Kind};
+
+async fn fresh() -> (Place, Failures) {
+    let place = Place::fresh(Kind::Sqlite, "redrives").await.unwrap();
+    schema::migrate(&place.database, &Part::ALL).await.unwrap();
+    let failures = Failures::open(&place.database).await.unwrap();
+    (place, failures)
+}
+
+fn death(delivery: ParkedDelivery) -> FailureChange {
+    let (id, deaths) = (delivery.envelope.event_id(), delivery.deaths);
+    let fact = format!(
+        r#"{{"event_id":"fact-{id}-{deaths}","event_type":"tidings.dead_letter.recorded","payload":{{}}}}"#
+    );
+    FailureChange::Bury(Box::new(DeathRecord {
+        id: format!("dead-{id}"),
+        delivery,
+        handler: "ship".to_owned(),
+        reasons: vec!["refused".to_owned()],
+        fingerprint: "dlq-0001".to_owned(),
+        cause: DeathCause::Attempts,
+        holds: false,
+        code_version: String::new(),
+        fact: Envelope::from_json(fact).unwrap(),
+    }))
+}
+
+fn delivery(number: u64) -> ParkedDelivery {
+    let line = format!(
+        r#"{{"event_id":"evt-{number}","event_type":"order.placed","aggregate_id":"order-{number}","payload":{{}}}}"#
+    );
+    let envelope = Envelope::from_json(line).unwrap();
+    ParkedDelivery {
+        id: ParkedId(0),
+        lane: LaneId::of(&envelope),
+        envelope,
+        problem: None,
+        position: None,
+        attempts: 3,
+        rounds: 0,
+        deaths: 0,
+        history: Vec::new(),
+        due: None,
+        letter: None,
+    }
+}
+
+async fn bury(failures: &Failures, count: u64) {
+    let deaths: Vec<_> = (0..count).map(|number| death(delivery(number))).collect();
+    failures.apply("shipping", &deaths).await.unwrap();
+}
+
+async fn redrive(failures: &Failures, options: &RedriveOptions) -> RedriveReport {
+    let operator = Operator {
+        actor: "anna".to_owned(),
+        reason: "INC-1".to_owned(),
+    };
+    let (clock, chance) = (SystemClock::new(), Counting::new());
+    let filter = LetterFilter::default();
+    let seams = (&clock as _, &*chance as _);
+    let mut progress = |_| {};
+    dead_letter::redrive(failures, &filter, options, &operator, seams, &mut progress)
+        .await
+        .unwrap()
+}
+
+/// Handles what is due as a consumer does; every `failing`th event dies again. Answers how many it had.
+async fn handle(failures: &Failures, failing: u64) -> u64 {
+    let mut had = 0;
+    for lane in failures.due("shipping", 1_000).await.unwrap().lanes {
+        let rows = failures.rows("shipping", lane.lane, 1).await.unwrap();
+        for row in rows {
+            had += 1;
+            let change = if had % failing == 0 {
+                death(row)
+            } else {
+                FailureChange::Finish { id: row.id }
+            };
+            failures.apply("shipping", &[change]).await.unwrap();
+        }
+    }
+    had
+}
+
+/// Is a consumer without an end.
+async fn consume(failures: &Failures, failing: u64) {
+    loop {
+        if handle(failures, failing).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_dies_again_and_again_is_left_alone_unless_that_is_forced() {
+    let (_place, failures) = fresh().await;
+    bury(&failures, 2).await;
+    let options = RedriveOptions {
+        redrives_max: 3,
+        ..RedriveOptions::default()
+    };
+    for _ in 0..3 {
+        assert_eq!(redrive(&failures, &options).await.redriven, 2);
+        assert_eq!(handle(&failures, 1).await, 2);
+    }
+
+    let filter = LetterFilter::default();
+    let plan = dead_letter::plan(&failures, &filter, &options)
+        .await
+        .unwrap();
+    let report = redrive(&failures, &options).await;
+
+    assert_eq!((plan.selected, plan.would_redrive), (2, 0));
+    assert_eq!((report.selected, report.redriven), (2, 0));
+    assert_eq!(plan.skipped, report.skipped);
+    let reason = report.skipped.keys().next().unwrap();
+    assert!(reason.contains("redriven 3 times"), "{reason}");
+    let forced = RedriveOptions {
+        force: true,
+        ..options
+    };
+    assert_eq!(redrive(&failures, &forced).await.redriven, 2);
+}
+
+#[tokio::test]
+async fn a_run_stops_when_too_many_fail_again_and_goes_on_when_they_do_not() {
+    let (_place, failures) = fresh().await;
+    bury(&failures, 400).await;
+    let options = RedriveOptions {
+        max_failure_ratio: Some(0.2),
+        ..RedriveOptions::default()
+    };
+
+    let report = tokio::select! {
+        report = redrive(&failures, &options) => report,
+        () = consume(&failures, 2) => unreachable!("it never ends"),
+    };
+
+    let why = report.aborted.expect("half of them fail");
+    assert!(why.contains("0.2"), "{why}");
+    assert!(report.redriven < 400, "{}", report.redriven);
+    let stopped = report.redriven;
+    let report = tokio::select! {
+        report = redrive(&failures, &options) => report,
+        () = consume(&failures, 10) => unreachable!("it never ends"),
+    };
+    assert_eq!(report.aborted, None);
+    assert!(
+        report.redriven >= 400 - stopped,
+        "the rest, and what failed"
+    );
+}

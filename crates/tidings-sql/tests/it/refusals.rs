@@ -1,0 +1,246 @@
+//! What is refused before any damage.
+
+use crate::place::{KINDS, Place, open};
+use tidings_core::store::OutboxStore;
+use tidings_sql::schema::{self, Part};
+use tidings_sql::{ColumnMapping, Database, DatabaseOptions, Kind, OutboxOptions, Pool};
+use tidings_testkit::database::{Server, TestDatabase};
+
+#[tokio::test]
+async fn a_table_with_other_columns_is_refused_with_their_names() {
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "other_columns").await else {
+            continue;
+        };
+        place
+            .run("CREATE TABLE outbox (id INTEGER PRIMARY KEY, kind VARCHAR(20), payload TEXT)")
+            .await;
+
+        let error = open(&place.database, OutboxOptions::default())
+            .await
+            .unwrap_err();
+
+        assert_eq!(error.code().as_str(), "TD0074", "{error}");
+        assert!(error.to_string().contains("id, kind, payload"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_program_are_not_relayed() {
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "newer_outbox").await else {
+            continue;
+        };
+        schema::migrate(&place.database, &Part::ALL).await.unwrap();
+        place.run("UPDATE tidings_schema SET version = 2").await;
+
+        let error = open(&place.database, OutboxOptions::default())
+            .await
+            .unwrap_err();
+
+        assert_eq!(error.code().as_str(), "TD0075", "{error}");
+    }
+}
+
+#[tokio::test]
+async fn ids_that_sessions_take_in_blocks_are_refused() {
+    let Some(place) = Place::fresh(Kind::Postgres, "sequence_cache").await else {
+        return;
+    };
+    schema::migrate(&place.database, &[Part::Outbox])
+        .await
+        .unwrap();
+    place
+        .run("ALTER TABLE outbox ALTER COLUMN id SET CACHE 20")
+        .await;
+
+    let error = open(&place.database, OutboxOptions::default())
+        .await
+        .unwrap_err();
+
+    assert!(error.to_string().contains("20 ids at a time"), "{error}");
+    let unordered = OutboxOptions {
+        unordered: true,
+        ..OutboxOptions::default()
+    };
+    open(&place.database, unordered).await.unwrap();
+    let remedy = error.to_string();
+    let remedy = remedy
+        .split("; ")
+        .find(|part| part.starts_with("ALTER"))
+        .unwrap();
+    place.run(remedy).await;
+    open(&place.database, OutboxOptions::default())
+        .await
+        .unwrap();
+}
+
+/// The claim of a relay would block every insert of producers under it.
+#[tokio::test]
+async fn repeatable_read_is_refused_on_mariadb() {
+    let Some(made) = TestDatabase::fresh(Server::MariaDb, "repeatable_read").await else {
+        return;
+    };
+    let pool = sqlx::MySqlPool::connect(made.url()).await.unwrap();
+    let database = Database::from_pool(Pool::MySql(pool), "mysql://test");
+    schema::migrate(&database, &Part::ALL).await.unwrap();
+
+    let error = open(&database, OutboxOptions::default()).await.unwrap_err();
+
+    assert!(error.to_string().contains("REPEATABLE-READ"), "{error}");
+    assert!(error.to_string().contains("READ COMMITTED"), "{error}");
+}
+
+#[tokio::test]
+async fn uuids_without_an_order_are_refused_unless_nobody_needs_order() {
+    let Some(place) = Place::fresh(Kind::Postgres, "uuids_without_order").await else {
+        return;
+    };
+    place.run("CREATE TABLE outbox (id uuid PRIMARY KEY, aggregatetype text, aggregateid text, type text, payload jsonb)").await;
+
+    let error = open(&place.database, OutboxOptions::default())
+        .await
+        .unwrap_err();
+
+    assert!(error.to_string().contains("unordered"), "{error}");
+    let unordered = OutboxOptions {
+        unordered: true,
+        ..OutboxOptions::default()
+    };
+    open(&place.database, unordered).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mapping_gives_other_names_their_meaning() {
+    let place = Place::fresh(Kind::Sqlite, "mapping").await.unwrap();
+    place.run("CREATE TABLE events (nr INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT, body TEXT, at TEXT, done INTEGER DEFAULT 0, order_no TEXT)").await;
+    place.run("INSERT INTO events (kind, body, at, order_no) VALUES ('order.placed', '{}', '2024-01-15T10:30:00Z', 'o-1')").await;
+    let name = |name: &str| Some(name.to_owned());
+    let mapping = ColumnMapping {
+        id: name("nr"),
+        event_type: name("kind"),
+        payload: name("body"),
+        created_at: name("at"),
+        sent: name("done"),
+        aggregate_id: name("order_no"),
+        default_source: name("legacy"),
+        ..ColumnMapping::default()
+    };
+    let options = OutboxOptions {
+        table: "events".to_owned(),
+        mapping,
+        ..OutboxOptions::default()
+    };
+    let store = open(&place.database, options).await.unwrap();
+
+    let rows = store
+        .unsent(&tidings_testkit::conformance::store::everything())
+        .await
+        .unwrap()
+        .rows;
+
+    let envelope = rows[0].content.as_ref().unwrap();
+    assert_eq!(envelope.aggregate_id(), Some("o-1"));
+    assert_eq!(envelope.source(), Some("legacy"));
+    assert_eq!(
+        envelope.timestamp().unwrap().to_string(),
+        "2024-01-15T10:30:00Z"
+    );
+    store.settle(&[rows[0].id]).await.unwrap();
+    assert_eq!(
+        place
+            .number("SELECT COUNT(*) FROM events WHERE done = 1")
+            .await,
+        1
+    );
+}
+
+/// The statement that the error names is the one that helps.
+#[tokio::test]
+async fn a_missing_privilege_is_named_with_its_grant_on_postgres() {
+    let Some(made) = TestDatabase::fresh(Server::Postgres, "grants").await else {
+        return;
+    };
+    let owner = Database::open(made.url(), &DatabaseOptions::default())
+        .await
+        .unwrap();
+    schema::migrate(&owner, &Part::ALL).await.unwrap();
+    let Pool::Postgres(pool) = owner.pool() else {
+        unreachable!("it was asked for");
+    };
+    let run = async |sql: &str| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(pool)
+            .await
+            .unwrap();
+    };
+    run("DO $$ BEGIN CREATE ROLE t_relay LOGIN PASSWORD 'relay'; EXCEPTION WHEN duplicate_object THEN NULL; END $$").await;
+    let limited = made.url_as("t_relay", "relay");
+    let limited = Database::open(&limited, &DatabaseOptions::default())
+        .await
+        .unwrap();
+
+    let mut grants = 0;
+    while let Err(error) = open(&limited, OutboxOptions::default()).await {
+        assert_eq!(error.code().as_str(), "TD0076", "{error}");
+        let text = error.to_string();
+        let grant = text.split("run: ").last().unwrap();
+        assert!(
+            grant.starts_with("GRANT ") && grant.contains(" TO t_relay;"),
+            "{text}"
+        );
+        run(grant).await;
+        grants += 1;
+        assert!(grants < 10, "the grants do not help: {text}");
+    }
+    assert!(grants > 0);
+}
+
+#[tokio::test]
+async fn a_missing_privilege_is_named_with_its_grant_on_mariadb() {
+    let Some(made) = TestDatabase::fresh(Server::MariaDb, "grants").await else {
+        return;
+    };
+    let owner = Database::open(made.url(), &DatabaseOptions::default())
+        .await
+        .unwrap();
+    schema::migrate(&owner, &Part::ALL).await.unwrap();
+    let Pool::MySql(pool) = owner.pool() else {
+        unreachable!("it was asked for");
+    };
+    let run = async |sql: &str| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(pool)
+            .await
+            .unwrap();
+    };
+    run("DROP USER IF EXISTS t_relay").await;
+    run("CREATE USER t_relay IDENTIFIED BY 'relay'").await;
+    let name = made.url().split('?').next().unwrap();
+    let name = name.rsplit('/').next().unwrap().to_owned();
+    run(&format!("GRANT SELECT ON {name}.inbox TO t_relay")).await;
+    run(&format!("GRANT SELECT ON {name}.outbox TO t_relay")).await;
+    let limited = made.url_as("t_relay", "relay");
+    let limited = Database::open(&limited, &DatabaseOptions::default())
+        .await
+        .unwrap();
+
+    let mut grants = 0;
+    while let Err(error) = open(&limited, OutboxOptions::default()).await {
+        assert_eq!(error.code().as_str(), "TD0076", "{error}");
+        let text = error.to_string();
+        let grant = text.split("run: ").last().unwrap();
+        assert!(
+            grant.starts_with("GRANT ") && grant.contains("t_relay"),
+            "{text}"
+        );
+        run(&grant
+            .replace("@'localhost'", "")
+            .replace("@'127.0.0.1'", ""))
+        .await;
+        grants += 1;
+        assert!(grants < 20, "the grants do not help: {text}");
+    }
+    assert!(grants > 0);
+    run("DROP USER t_relay").await;
+}
