@@ -1,0 +1,188 @@
+//! SNS with SQS: a topic takes events, and each group has a queue that is subscribed to it.
+
+mod admin;
+mod config;
+mod consumer;
+mod mapping;
+mod producer;
+mod tail;
+mod topology;
+
+use crate::BrokerUrl;
+use crate::aws::client::AwsClient;
+use crate::aws::error::Speaker;
+use crate::aws::group::Queues;
+use crate::aws::tail::{Removals, finish};
+use config::SnsSqsConfig;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use tidings_core::broker::{
+    Admin, Broker, BrokerError, Capabilities, KeyOrder, PublishError, PublishOutcome, Reader,
+    SubscribeRequest, Subscription, Tail, TailRequest, TopologyItem, TopologyRequest,
+};
+use tidings_core::limits::AWS_PAYLOAD_BYTES_MAX;
+use tidings_core::seam::Clock;
+use tidings_core::{BoxFuture, Envelope};
+use tokio::sync::watch;
+
+const NAME: &str = "SNS+SQS";
+const NAME_FIFO: &str = "SNS+SQS FIFO";
+
+/// Events over an SNS topic and a queue of SQS for each group.
+///
+/// With a FIFO topic (`fifo=true`) the events of a key keep their order over all instances of a group; with a standard topic there is no order.
+pub struct SnsSqsBroker(Arc<Inner>);
+
+struct Inner {
+    config: SnsSqsConfig,
+    speaker: Speaker,
+    sns: aws_sdk_sns::Client,
+    queues: Queues,
+    clock: Arc<dyn Clock>,
+    /// Guards the full name of the topic once it is known.
+    topic: Mutex<Option<Arc<str>>>,
+    removals: Removals,
+    tails: AtomicU64,
+    closed: watch::Sender<bool>,
+}
+
+impl fmt::Debug for SnsSqsBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnsSqsBroker")
+            .field("config", &self.0.config)
+            .field("address", &self.0.speaker.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SnsSqsBroker {
+    /// Connects to AWS, or to the host of the URL, and looks for the topic; makes it where it is missing and `ensure` allows it.
+    ///
+    /// **Errors**: [`BrokerError::UrlInvalid`], [`BrokerError::Unreachable`] within a few seconds, [`BrokerError::Unauthorised`]. A topic that is missing and not to
+    /// be made is told by [`topology`](Broker::topology), and when something is published or subscribed to.
+    pub async fn connect(url: &BrokerUrl, clock: Arc<dyn Clock>) -> Result<Self, BrokerError> {
+        let config = SnsSqsConfig::of(url)?;
+        let aws = AwsClient::new(url).await?;
+        let broker = if config.fifo { NAME_FIFO } else { NAME };
+        let speaker = Speaker {
+            broker,
+            address: aws.address.clone(),
+        };
+        let inner = Inner {
+            config,
+            sns: aws_sdk_sns::Client::new(&aws.config),
+            queues: Queues {
+                client: aws_sdk_sqs::Client::new(&aws.config),
+                speaker: speaker.clone(),
+                aws,
+            },
+            speaker,
+            clock,
+            topic: Mutex::new(None),
+            removals: Removals::default(),
+            tails: AtomicU64::new(0),
+            closed: watch::Sender::new(false),
+        };
+        match inner.topic_arn().await {
+            Ok(_) | Err(BrokerError::TopologyMissing { .. }) => Ok(Self(Arc::new(inner))),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Inner {
+    fn known_topic(&self) -> Option<Arc<str>> {
+        let topic = self.topic.lock().unwrap_or_else(PoisonError::into_inner);
+        topic.clone()
+    }
+
+    fn know_topic(&self, arn: Option<Arc<str>>) {
+        let mut topic = self.topic.lock().unwrap_or_else(PoisonError::into_inner);
+        *topic = arn;
+    }
+
+    fn check_open(&self) -> Result<(), BrokerError> {
+        if *self.closed.borrow() {
+            return Err(BrokerError::Closed);
+        }
+        Ok(())
+    }
+}
+
+impl Broker for SnsSqsBroker {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: self.0.speaker.broker,
+            key_order: if self.0.config.fifo {
+                KeyOrder::AcrossInstances
+            } else {
+                KeyOrder::None
+            },
+            group_leased: false,
+            replay: false,
+            old_events_for_late_groups: false,
+            payload_bytes_max: AWS_PAYLOAD_BYTES_MAX,
+            // AWS keeps a message in several places before it answers.
+            synced: true,
+        }
+    }
+
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>> {
+        Box::pin(async move {
+            match self.0.check_open() {
+                Ok(()) => self.0.publish_batch(batch).await,
+                Err(error) => {
+                    let refused = || Err(PublishError::refused(&error));
+                    batch.iter().map(|_| refused()).collect()
+                }
+            }
+        })
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        request: &'a SubscribeRequest,
+    ) -> BoxFuture<'a, Result<Subscription, BrokerError>> {
+        Box::pin(async move {
+            self.0.check_open()?;
+            consumer::subscribe(&self.0, request).await
+        })
+    }
+
+    fn reader(&self) -> Option<&dyn Reader> {
+        None
+    }
+
+    fn tail<'a>(
+        &'a self,
+        request: TailRequest,
+    ) -> BoxFuture<'a, Result<Box<dyn Tail + 'a>, BrokerError>> {
+        Box::pin(async move {
+            self.0.check_open()?;
+            tail::tail(&self.0, &request).await
+        })
+    }
+
+    fn topology<'a>(
+        &'a self,
+        request: TopologyRequest<'a>,
+    ) -> BoxFuture<'a, Result<Vec<TopologyItem>, BrokerError>> {
+        Box::pin(async move {
+            self.0.check_open()?;
+            self.0.topology(request).await
+        })
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(async move {
+            self.0.closed.send_replace(true);
+            finish(&self.0.removals).await;
+            Ok(())
+        })
+    }
+}
