@@ -64,6 +64,7 @@ impl Broker for MemoryBroker {
         Capabilities {
             name: "memory",
             key_order: KeyOrder::OneInstance,
+            group_leased: true,
             replay: false,
             old_events_for_late_groups: true,
             payload_bytes_max: 1 << 20,
@@ -135,6 +136,7 @@ impl Receive for MemorySubscription {
                     position: Some(Position(number as u64)),
                     append_time: None,
                     envelope,
+                    problem: None,
                 });
             }
             let mut watermark = self.settled.watermark.lock().expect("no panic");

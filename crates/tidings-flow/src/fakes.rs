@@ -1,5 +1,8 @@
 //! What the tests of this crate own: a broker in memory, a clock that is moved by hand, chance that repeats.
 
+pub(crate) mod database;
+pub(crate) mod failures;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,6 +27,17 @@ pub(crate) fn event(event_type: &str, key: Option<&str>, number: usize) -> Envel
     parts.source = Some("test".to_owned());
     parts.timestamp = Some(Timestamp::from_micros(1_700_000_000_000_000).into());
     parts.payload = Payload::json(number.to_string()).ok();
+    Envelope::new(parts).unwrap()
+}
+
+/// The extension by which the fake broker is told that an event stands for a message that is none.
+const PROBLEM: &str = "fakeproblem";
+
+/// A message that is no event.
+pub(crate) fn garbage(event_type: &str, key: Option<&str>, number: usize) -> Envelope {
+    let mut parts = event(event_type, key, number).into_parts();
+    parts.extensions = vec![(PROBLEM.to_owned(), "\"not JSON\"".to_owned())];
+    parts.payload = Some(Payload::binary(&b"\xff\x00"[..]));
     Envelope::new(parts).unwrap()
 }
 
@@ -128,6 +142,7 @@ pub(crate) struct FakeBroker {
     state: Mutex<FakeState>,
     end: watch::Sender<u64>,
     pub(crate) key_order: KeyOrder,
+    pub(crate) group_leased: bool,
     /// Yields inside of publish and settle, so that a consumer can be dropped in between.
     pub(crate) yields: bool,
     /// Makes the cursor durable with every settle; otherwise only with a flush.
@@ -139,7 +154,8 @@ impl FakeBroker {
         Self {
             state: Mutex::default(),
             end: watch::Sender::new(0),
-            key_order: KeyOrder::OneInstance,
+            key_order: KeyOrder::AcrossInstances,
+            group_leased: true,
             yields: false,
             eager_cursor: true,
         }
@@ -249,6 +265,7 @@ impl Broker for SharedBroker {
         Capabilities {
             name: "the fake broker",
             key_order: self.0.key_order,
+            group_leased: self.0.group_leased,
             replay: true,
             old_events_for_late_groups: true,
             payload_bytes_max: PAYLOAD_BYTES_MAX,
@@ -413,6 +430,7 @@ impl Receive for FakeReceive {
                         position: Some(recorded.position),
                         append_time: Some(recorded.append_time),
                         envelope: recorded.envelope.clone(),
+                        problem: recorded.envelope.extension_text(PROBLEM).map(Into::into),
                     });
                 } else {
                     watermark.scan_to(self.next);
@@ -562,7 +580,7 @@ impl Admin for FakeBroker {
                 .map_or(0, |one| one.durable);
             Ok(GroupLag {
                 events: state.log.len() as u64 - durable,
-                age: Duration::ZERO,
+                ..GroupLag::default()
             })
         })
     }
@@ -571,8 +589,8 @@ impl Admin for FakeBroker {
         &'a self,
         _group: &'a GroupName,
         _start: StartAt,
-    ) -> BoxFuture<'a, Result<Position, BrokerError>> {
-        Box::pin(async { Ok(Position(0)) })
+    ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
+        Box::pin(async { Ok(Some(Position(0))) })
     }
 
     fn remove<'a>(&'a self, _group: &'a GroupName) -> BoxFuture<'a, Result<(), BrokerError>> {

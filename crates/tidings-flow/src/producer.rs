@@ -104,6 +104,11 @@ impl Producer {
         }
     }
 
+    /// Who states the events that do not say so themselves, if that was configured.
+    pub fn source(&self) -> Option<&str> {
+        self.inner.config.source.as_deref()
+    }
+
     /// Publishes one event under a fresh id.
     ///
     /// **Errors**: [`PublishError`]; ask [`PublishError::may_have_happened`] before publishing again.
@@ -204,7 +209,11 @@ impl Producer {
         BATCH_EVENTS_MAX.min(self.inner.config.queue_events_max)
     }
 
-    fn stamp(&self, mut draft: Draft, stamp: Stamp) -> Result<Envelope, PublishError> {
+    /// The envelope that [`publish_stamped`](Self::publish_stamped) publishes, for callers that show or keep it; publish it with
+    /// [`publish_envelopes`](Self::publish_envelopes).
+    ///
+    /// **Errors**: a value over its limit.
+    pub fn stamp(&self, mut draft: Draft, stamp: Stamp) -> Result<Envelope, PublishError> {
         let inner = &*self.inner;
         if draft.source.is_none() {
             draft.source.clone_from(&inner.config.source);

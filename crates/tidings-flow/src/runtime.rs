@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tidings_core::limits::{RETRY_BACKOFF_FIRST, RETRY_BACKOFF_MAX};
 use tidings_core::seam::{Chance, Clock};
 use tidings_core::{BoxFuture, Timestamp};
 use tokio::task::JoinSet;
@@ -73,6 +74,22 @@ impl Chance for SystemChance {
     }
 }
 
+/// How long whoever meets trouble of a broker waits before it is asked again: from 50 ms, doubled with each further failure in a row, up to 10 s.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidings_flow::runtime::broker_backoff;
+/// assert_eq!(broker_backoff(0), Duration::from_millis(50));
+/// assert_eq!(broker_backoff(1), Duration::from_millis(100));
+/// assert_eq!(broker_backoff(99), Duration::from_secs(10));
+/// ```
+pub fn broker_backoff(failures: u32) -> Duration {
+    // At 16 it is far beyond the maximum; a longer shift would overflow.
+    RETRY_BACKOFF_FIRST
+        .saturating_mul(1 << failures.min(16))
+        .min(RETRY_BACKOFF_MAX)
+}
+
 /// Tasks with one owner: they are stopped when the owner is dropped.
 #[derive(Debug)]
 pub(crate) struct Tasks<T: Send + 'static> {
@@ -104,6 +121,16 @@ impl<T: Send + 'static> Tasks<T> {
             }
         }
         outputs
+    }
+
+    /// Waits for the next task to end: its output, or nothing of a task that panicked. Without any task it waits for ever.
+    ///
+    /// **Cancel**: no effect.
+    pub(crate) async fn join_next(&mut self) -> Option<T> {
+        match self.set.join_next().await {
+            Some(joined) => joined.ok(),
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops all tasks at their next await, without waiting for it.

@@ -4,7 +4,8 @@ use super::error::ConsumerError;
 use super::lane::{CallSize, LaneLimits, LaneTable};
 use super::observer::Observer;
 use super::pipeline::{Handler, Pipeline, PipelineParts};
-use super::retry::{Backoff, RetryPolicy};
+use super::policy::{OnFailure, Policies, Policy};
+use super::retry::Backoff;
 use super::running::RunningConsumer;
 use crate::handler::{BatchHandler, DeliveryHandler};
 use crate::runtime::{SystemChance, SystemClock};
@@ -16,17 +17,35 @@ use tidings_core::broker::{Broker, GroupName, KeyOrder, StartAt, SubscribeReques
 use tidings_core::extract::States;
 use tidings_core::limits::{
     ATTEMPTS_DEFAULT, ATTEMPTS_MAX, HANDLE_TIMEOUT_DEFAULT, HANDLER_BATCH_EVENTS_MAX,
-    IN_FLIGHT_EVENTS_DEFAULT, PARALLEL_DEFAULT, PARALLEL_MAX, PATTERNS_MAX,
+    IN_FLIGHT_EVENTS_DEFAULT, LATER_DELAY_MAX, LATER_STEPS_MAX, PARALLEL_DEFAULT, PARALLEL_MAX,
+    PARKED_DEFAULT, PARKED_OF_KEY_DEFAULT, PATTERNS_MAX, RATE_MAX,
 };
 use tidings_core::seam::{Chance, Clock};
+use tidings_core::store::FailureStore;
 
 /// How a consumer works.
 #[derive(Debug, Clone)]
 pub struct ConsumerConfig {
-    /// Attempts at one event before it becomes a dead letter.
+    /// Attempts in place at one event, before it is put off until later or becomes a dead letter.
     pub attempts: u32,
-    /// The waits between attempts.
+    /// The waits between attempts in place.
     pub backoff: Backoff,
+    /// The waits before later attempts; see [`Policy::later`].
+    pub later: Vec<Duration>,
+    /// How long after its first failure an event is still put off until later.
+    pub age_max: Option<Duration>,
+    /// Other policies for errors of certain types.
+    pub policies: Policies,
+    /// What becomes of the later events of a key whose event was given up. Unless given: they wait where the group needs order and every instance of it sees its store, else they are handled.
+    pub on_failure: Option<OnFailure>,
+    /// Handlings that the group may start a second, retries included; as many as it can unless given.
+    pub rate_max: Option<u32>,
+    /// Events of the group that may be parked; beyond that it stops.
+    pub parked_max: u64,
+    /// Events of one key that may be parked; beyond that the group stops.
+    pub parked_of_key_max: u64,
+    /// The version of the code, for dead letters to tell.
+    pub code_version: String,
     /// How long one handling may take: async code is cancelled at its next await.
     pub time_limit: Duration,
     /// Handlers that run at the same time.
@@ -39,6 +58,8 @@ pub struct ConsumerConfig {
     pub until_end: bool,
     /// Declares that the order of keys does not matter; needed on a broker that does not keep it.
     pub unordered: bool,
+    /// One process at a time works for the group: needed for order on a broker that keeps it within one instance alone.
+    pub single_instance: bool,
 }
 
 impl Default for ConsumerConfig {
@@ -46,12 +67,21 @@ impl Default for ConsumerConfig {
         Self {
             attempts: ATTEMPTS_DEFAULT,
             backoff: Backoff::default(),
+            later: Vec::new(),
+            age_max: None,
+            policies: Policies::default(),
+            on_failure: None,
+            rate_max: None,
+            parked_max: PARKED_DEFAULT,
+            parked_of_key_max: PARKED_OF_KEY_DEFAULT,
+            code_version: String::new(),
             time_limit: HANDLE_TIMEOUT_DEFAULT,
             parallel: PARALLEL_DEFAULT,
             in_flight_max: IN_FLIGHT_EVENTS_DEFAULT,
             start: StartAt::default(),
             until_end: false,
             unordered: false,
+            single_instance: false,
         }
     }
 }
@@ -72,6 +102,7 @@ impl Consumer {
             config: ConsumerConfig::default(),
             states: States::default(),
             observer: None,
+            failures: None,
         }
     }
 }
@@ -86,6 +117,7 @@ pub struct ConsumerBuilder {
     config: ConsumerConfig,
     states: States,
     observer: Option<Arc<dyn Observer>>,
+    failures: Option<Arc<dyn FailureStore>>,
 }
 
 impl std::fmt::Debug for ConsumerBuilder {
@@ -148,6 +180,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Keeps in this store what cannot be handled yet: attempts, parked deliveries, dead letters. Without one, failures are retried in place, and a dead letter is a fact on the broker.
+    #[must_use]
+    pub fn failures(mut self, store: Arc<dyn FailureStore>) -> Self {
+        self.failures = Some(store);
+        self
+    }
+
     /// Takes the time from this clock instead of the machine's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -185,12 +224,20 @@ impl ConsumerBuilder {
             parallel: self.config.parallel,
             held_max: self.config.in_flight_max,
         };
-        let retry = RetryPolicy {
+        let mut policies = self.config.policies.clone();
+        policies.otherwise = Policy {
             attempts: self.config.attempts,
             backoff: self.config.backoff,
+            later: self.config.later.clone(),
+            age_max: self.config.age_max,
+            permanent: false,
         };
+        let on_failure = self.on_failure();
         let pipeline = Pipeline::new(PipelineParts {
-            table: LaneTable::new(limits, retry, &classes),
+            table: LaneTable::new(limits, &classes),
+            policies,
+            on_failure,
+            failures: self.failures,
             workers: worker_count(self.config.parallel),
             group: self.group,
             config: self.config,
@@ -247,11 +294,80 @@ impl ConsumerBuilder {
                     what,
                 })?;
         }
+        self.check_store()?;
         let capabilities = self.broker.capabilities();
         if capabilities.key_order == KeyOrder::None && !self.config.unordered {
             return Err(ConsumerError::KeyOrder {
                 group: group(),
                 broker: capabilities.name,
+            });
+        }
+        if capabilities.key_order == KeyOrder::OneInstance
+            && !self.config.unordered
+            && !self.config.single_instance
+        {
+            return Err(ConsumerError::SingleInstance {
+                group: group(),
+                broker: capabilities.name,
+            });
+        }
+        Ok(())
+    }
+
+    /// What becomes of later events of a key whose event was given up.
+    fn on_failure(&self) -> OnFailure {
+        let needs_order = !self.config.unordered;
+        let one_instance = self.is_one_instance();
+        let store = self.failures.as_ref();
+        let is_seen_by_all = store.is_some_and(|store| one_instance || store.is_shared());
+        self.config.on_failure.unwrap_or({
+            if needs_order && is_seen_by_all {
+                OnFailure::Hold
+            } else {
+                OnFailure::Continue
+            }
+        })
+    }
+
+    /// Whether no other instance works for the group at the same time.
+    fn is_one_instance(&self) -> bool {
+        self.config.single_instance || self.broker.capabilities().group_leased
+    }
+
+    /// Retry later and holding keys need a store that every instance of the group sees.
+    fn check_store(&self) -> Result<(), ConsumerError> {
+        let group = || self.group.to_string();
+        let typed = self.config.policies.all().map(|policy| &policy.later);
+        let schedules: Vec<&Vec<Duration>> =
+            std::iter::once(&self.config.later).chain(typed).collect();
+        let later = schedules.iter().any(|later| !later.is_empty());
+        let hold = self.on_failure() == OnFailure::Hold;
+        for schedule in schedules {
+            self.bounded("steps of its schedule", schedule.len(), 0, LATER_STEPS_MAX)?;
+            if let Some(delay) = schedule.iter().find(|delay| **delay > LATER_DELAY_MAX) {
+                let value = format!("{delay:?}");
+                let allowed = format!("at most {LATER_DELAY_MAX:?}");
+                return Err(self.out_of_bounds("a retry later of", value, allowed));
+            }
+        }
+        let Some(store) = &self.failures else {
+            return match (later, hold) {
+                (true, _) => Err(ConsumerError::StoreMissing {
+                    group: group(),
+                    what: "retries later",
+                }),
+                (false, true) => Err(ConsumerError::StoreMissing {
+                    group: group(),
+                    what: "holding the key of what is given up",
+                }),
+                (false, false) => Ok(()),
+            };
+        };
+        if (later || hold) && !store.is_shared() && !self.is_one_instance() {
+            return Err(ConsumerError::StoreLocal {
+                group: group(),
+                broker: self.broker.capabilities().name,
+                store: store.name().to_owned(),
             });
         }
         Ok(())
@@ -260,6 +376,12 @@ impl ConsumerBuilder {
     fn check_settings(&self) -> Result<(), ConsumerError> {
         let config = &self.config;
         self.bounded("attempts", config.attempts, 1, ATTEMPTS_MAX)?;
+        if let Some(rate) = config.rate_max {
+            self.bounded("handlings a second", rate, 1, RATE_MAX)?;
+        }
+        for policy in config.policies.all() {
+            self.bounded("attempts", policy.attempts, 1, ATTEMPTS_MAX)?;
+        }
         self.bounded("parallel", config.parallel, 1, PARALLEL_MAX)?;
         self.bounded("in_flight_max", config.in_flight_max, 1, u32::MAX as usize)?;
         self.bounded("patterns", self.patterns().count(), 1, PATTERNS_MAX)?;

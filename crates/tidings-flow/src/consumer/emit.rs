@@ -9,7 +9,7 @@ use tidings_core::correlation::Inherited;
 use tidings_core::event_id::{self, Origin};
 use tidings_core::extract::{Draft, HandlerError};
 use tidings_core::limits::PAUSE_RETRY_INTERVAL;
-use tidings_core::{DedupeKey, Envelope, codes};
+use tidings_core::{DedupeKey, Envelope};
 
 impl Pipeline {
     /// Publishes what a handling emitted and answers what was published now.
@@ -22,12 +22,7 @@ impl Pipeline {
         work: &Work,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Envelope>, HandlerError> {
-        let mut envelopes = self.envelopes_of(work, drafts)?;
-        if work.suspect
-            && let Some(known) = self.known.get()
-        {
-            envelopes.retain(|envelope| !known.has(envelope));
-        }
+        let envelopes = self.envelopes_of(work, drafts)?;
         self.publish_until_accepted(work.position, &envelopes)
             .await
             .map_err(|error| {
@@ -37,7 +32,14 @@ impl Pipeline {
         Ok(envelopes)
     }
 
-    fn envelopes_of(&self, work: &Work, drafts: Vec<Draft>) -> Result<Vec<Envelope>, HandlerError> {
+    /// What a handling emitted as envelopes, without those that an earlier run had published.
+    ///
+    /// **Errors**: an event that breaks a rule; permanent.
+    pub(super) fn envelopes_of(
+        &self,
+        work: &Work,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<Envelope>, HandlerError> {
         let cause = &work.envelope;
         let group = self.group.as_str();
         let handler = self.handler_name(work.handler);
@@ -62,6 +64,11 @@ impl Pipeline {
                     ))
                 })?;
             envelopes.push(envelope);
+        }
+        if work.suspect
+            && let Some(known) = self.known.get()
+        {
+            envelopes.retain(|envelope| !known.has(envelope));
         }
         Ok(envelopes)
     }
@@ -164,18 +171,5 @@ struct Unpublished {
 
 /// Whether the event itself must change; everything else is trouble of the broker and heals or is healed by a person.
 fn is_fault_of_the_event(error: &PublishError) -> bool {
-    match error {
-        PublishError::Envelope { .. } | PublishError::Payload { .. } => true,
-        PublishError::Refused { class, code, .. } => {
-            let about_the_event = [
-                codes::LIMIT_EXCEEDED,
-                codes::PUBLISH_REFUSED,
-                codes::ENVELOPE_INVALID,
-                codes::EVENT_TYPE_INVALID,
-                codes::PAYLOAD_INVALID,
-            ];
-            *class == tidings_core::ErrorClass::Permanent && about_the_event.contains(code)
-        }
-        _ => false,
-    }
+    error.is_about_the_event() && !error.class().is_transient()
 }

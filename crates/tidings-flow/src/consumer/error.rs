@@ -70,6 +70,38 @@ pub enum ConsumerError {
         /// The broker.
         broker: &'static str,
     },
+    /// The broker keeps the order of a key within one instance alone, and the consumer has not declared that there is one.
+    #[error(
+        "{broker} keeps the order of a key for one instance of a group alone; the consumer {group:?} must declare that it is a single instance, or that it is unordered"
+    )]
+    SingleInstance {
+        /// The group.
+        group: String,
+        /// The broker.
+        broker: &'static str,
+    },
+    /// What the consumer asks for is kept in a store of failures, and it has none.
+    #[error(
+        "the consumer {group:?} asks for {what}, which needs a store; give it one with .failures(…), or at the command line with --data DIR or --store URL"
+    )]
+    StoreMissing {
+        /// The group.
+        group: String,
+        /// What it asks for.
+        what: &'static str,
+    },
+    /// The store of failures is seen by one machine alone, and the group may have instances on others.
+    #[error(
+        "the consumer {group:?} on {broker} may have several instances, and its store {store} is local: another instance would not know what is parked; give a shared store, declare that it is a single instance, or let it go on behind failures without retrying later"
+    )]
+    StoreLocal {
+        /// The group.
+        group: String,
+        /// The broker.
+        broker: &'static str,
+        /// The store.
+        store: String,
+    },
     /// The broker refused.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -101,7 +133,9 @@ impl ConsumerError {
         match self {
             Self::Broker(error) => error.code(),
             Self::Stopped { code, .. } => *code,
-            Self::KeyOrder { .. } => codes::CAPABILITY_MISSING,
+            Self::KeyOrder { .. } | Self::SingleInstance { .. } => codes::CAPABILITY_MISSING,
+            Self::StoreMissing { .. } => codes::FAILURE_STORE_MISSING,
+            Self::StoreLocal { .. } => codes::FAILURE_STORE_LOCAL,
             Self::OutOfBounds { .. } => codes::LIMIT_EXCEEDED,
             _ => codes::CONSUMER_INVALID,
         }

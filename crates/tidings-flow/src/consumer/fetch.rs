@@ -2,21 +2,23 @@
 
 use super::lane::LaneKey;
 use super::observer::Notice;
-use super::pipeline::{Handler, Pipeline, TaskWatch, Work};
+use super::parker;
+use super::pipeline::{Arrival, Pipeline, TaskWatch, Work};
 use super::resume;
+use super::routes::Routes;
 use crate::dead_letter::{self, History};
-use std::collections::HashMap;
+use crate::runtime::broker_backoff;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidings_core::broker::{BrokerError, Delivery, Receive, Received, Resumed, Scope, Token};
-use tidings_core::limits::{FOLLOW_POLL_INTERVAL, RETRY_BACKOFF_FIRST, RETRY_BACKOFF_MAX};
-use tidings_core::{EventType, codes};
+use tidings_core::codes;
+use tidings_core::limits::FOLLOW_POLL_INTERVAL;
+use tidings_core::store::LaneId;
 
-/// Events fetched at once: enough to spread the cost of a call, few enough to begin at once.
-const FETCH_EVENTS_MAX: usize = 1_024;
-/// Event types whose handler is remembered; beyond that it is looked up each time.
-const ROUTES_MAX: usize = 1_024;
+/// Events fetched at once: enough to spread the cost of a call, few enough to begin at once and to stay in the processor's caches until they are handled.
+const FETCH_EVENTS_MAX: usize = 512;
 
 /// Fetches until draining begins, and gives the receive half back: a broker may take its drop for a farewell.
 pub(super) async fn fetch(
@@ -37,6 +39,7 @@ pub(super) async fn fetch(
     if let Some(resumed) = resumed {
         resume::learn(&fetcher.pipeline, resumed).await;
     }
+    parker::load(&fetcher.pipeline).await;
     fetcher.run().await;
     fetcher.receive
 }
@@ -86,6 +89,11 @@ impl Fetcher {
                         () = self.pipeline.clock.sleep(FOLLOW_POLL_INTERVAL), if idle_request.is_some() => continue,
                     };
                     match received {
+                        Ok(Received::Assigned(scope)) => {
+                            self.sorter.scope(scope);
+                            // Another instance may have parked lanes of it.
+                            parker::load(&self.pipeline).await;
+                        }
                         Ok(received) => self.take(received),
                         Err(error) => self.failed(&error).await,
                     }
@@ -99,13 +107,13 @@ impl Fetcher {
         if state.draining {
             return Step::Stop;
         }
-        if !self.pipeline.wants_more(&state) {
+        if state.halted || !self.pipeline.wants_more(&state) {
             state.receiver_waits = true;
             return Step::Wait;
         }
         let progress = self.pipeline.progress.borrow();
-        let asked = state.idle_requested > progress.idle_answered
-            || (self.pipeline.config.until_end && !progress.finished);
+        let at_end = self.pipeline.config.until_end && !progress.finished && !state.waits_for_time;
+        let asked = state.idle_requested > progress.idle_answered || at_end;
         Step::Fetch {
             events_max: state.room().min(FETCH_EVENTS_MAX),
             idle_request: (asked && state.is_idle()).then_some(state.idle_requested),
@@ -113,9 +121,10 @@ impl Fetcher {
     }
 
     fn answer_idle(&self, request: u64) {
+        let waits = self.pipeline.lock().waits_for_time;
         self.pipeline.progress.send_modify(|progress| {
             progress.idle_answered = request;
-            progress.finished |= self.pipeline.config.until_end;
+            progress.finished |= self.pipeline.config.until_end && !waits;
         });
     }
 
@@ -128,14 +137,18 @@ impl Fetcher {
                     self.sorter.sort(&self.pipeline, scope, delivery);
                 }
                 let Sorter {
-                    items, unwanted, ..
+                    arrivals, unwanted, ..
                 } = &mut self.sorter;
-                self.pipeline.deliver(items, unwanted);
+                self.pipeline.deliver(arrivals, unwanted);
             }
             Received::Assigned(scope) => {
                 self.sorter.scope(scope);
             }
-            Received::Revoked(scope) | Received::Lost(scope) => {
+            Received::Revoked(scope) => {
+                let scope = self.sorter.scope(scope);
+                self.pipeline.release_scope(scope);
+            }
+            Received::Lost(scope) => {
                 let scope = self.sorter.scope(scope);
                 self.pipeline.forget_scope(scope);
             }
@@ -153,9 +166,13 @@ impl Fetcher {
             wait_for_drain(&self.pipeline).await;
             return;
         }
-        let delay = RETRY_BACKOFF_FIRST
-            .saturating_mul(1 << self.failures.min(16))
-            .min(RETRY_BACKOFF_MAX);
+        if matches!(error, BrokerError::GroupPassed { .. }) {
+            // To go on behind the gap is for whoever knows what the gap means.
+            self.pipeline.stop(&error.to_string(), error.code());
+            wait_for_drain(&self.pipeline).await;
+            return;
+        }
+        let delay = broker_backoff(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.pipeline.notice(Notice::BrokerFailed { error, delay });
         wait(&self.pipeline, delay).await;
@@ -175,48 +192,23 @@ async fn wait_for_drain(pipeline: &Pipeline) {
     }
 }
 
-/// Where events of one type go.
-#[derive(Clone, Copy)]
-struct Route {
-    handler: usize,
-    class: usize,
-}
-
 /// Sorts deliveries into lanes.
 struct Sorter {
     scopes: Vec<Scope>,
-    routes: HashMap<String, Option<Route>>,
-    /// The type seen last and its route: events of one type often come together.
-    route_last: (String, Option<Route>),
-    /// The classes of calls by handler: all single handlers share the first.
-    classes: Vec<usize>,
+    routes: Routes,
     /// Counts what was received, from 1.
     sequence: u64,
-    items: Vec<(LaneKey, usize, Work)>,
+    arrivals: Vec<Arrival>,
     unwanted: Vec<Token>,
 }
 
 impl Sorter {
     fn new(pipeline: &Pipeline) -> Self {
-        let mut batches = 0;
-        let classes = pipeline
-            .handlers
-            .iter()
-            .map(|handler| match handler {
-                Handler::Single(_) => 0,
-                Handler::Batch(_) => {
-                    batches += 1;
-                    batches
-                }
-            })
-            .collect();
         Self {
             scopes: Vec::new(),
-            routes: HashMap::new(),
-            route_last: (String::new(), None),
-            classes,
+            routes: Routes::new(pipeline),
             sequence: 0,
-            items: Vec::new(),
+            arrivals: Vec::new(),
             unwanted: Vec::new(),
         }
     }
@@ -230,7 +222,11 @@ impl Sorter {
     }
 
     fn sort(&mut self, pipeline: &Pipeline, scope: usize, delivery: Delivery) {
-        let Some(route) = self.route(pipeline, delivery.envelope.event_type()) else {
+        let route = match delivery.problem {
+            None => self.routes.of(pipeline, delivery.envelope.event_type()),
+            Some(_) => Some(self.routes.any()),
+        };
+        let Some(route) = route else {
             self.unwanted.push(delivery.token);
             return;
         };
@@ -238,15 +234,19 @@ impl Sorter {
             .known
             .get()
             .is_some_and(|known| known.is_suspect(delivery.position));
-        if suspect && self.was_given_up(pipeline, &delivery) {
+        if suspect && was_given_up(pipeline, &delivery) {
             self.unwanted.push(delivery.token);
             return;
         }
         self.sequence += 1;
-        let lane = LaneKey(match delivery.envelope.key() {
-            Some(key) => pipeline.hasher.hash_one(key.as_ref()),
-            None => pipeline.hasher.hash_one(self.sequence),
-        });
+        let lane = match delivery.envelope.key() {
+            Some(key) => pipeline.lane_of_key(&key),
+            None => LaneKey(pipeline.hasher.hash_one(self.sequence)),
+        };
+        let parked_as = pipeline
+            .may_be_parked
+            .load(Ordering::Relaxed)
+            .then(|| LaneId::of(&delivery.envelope));
         let work = Work {
             token: delivery.token,
             sequence: self.sequence,
@@ -257,50 +257,26 @@ impl Sorter {
             handler: route.handler,
             suspect,
             history: History::default(),
+            problem: delivery.problem,
+            kept: None,
         };
-        self.items.push((lane, route.class, work));
+        self.arrivals.push(Arrival {
+            lane,
+            class: route.class,
+            work,
+            parked_as,
+        });
     }
+}
 
-    /// Whether an earlier run recorded the dead letter of an event and was stopped before it could settle it.
-    fn was_given_up(&self, pipeline: &Pipeline, delivery: &Delivery) -> bool {
-        let id = dead_letter::fact_id(&delivery.envelope, pipeline.group.as_str(), 0);
-        pipeline
-            .known
-            .get()
-            .is_some_and(|known| known.has_id(&id, pipeline.group.as_str()))
+/// Whether an earlier run recorded the dead letter of an event on the broker and was stopped before it could settle it. A store knows it by itself.
+fn was_given_up(pipeline: &Pipeline, delivery: &Delivery) -> bool {
+    if pipeline.failures.is_some() {
+        return false;
     }
-
-    fn route(&mut self, pipeline: &Pipeline, event_type: &EventType) -> Option<Route> {
-        let text = event_type.as_str();
-        if self.route_last.0 == text {
-            return self.route_last.1;
-        }
-        let route = match self.routes.get(text) {
-            Some(route) => *route,
-            None => {
-                let route = self.find_route(pipeline, event_type);
-                if self.routes.len() < ROUTES_MAX {
-                    self.routes.insert(text.to_owned(), route);
-                }
-                route
-            }
-        };
-        self.route_last.0.clear();
-        self.route_last.0.push_str(text);
-        self.route_last.1 = route;
-        route
-    }
-
-    fn find_route(&self, pipeline: &Pipeline, event_type: &EventType) -> Option<Route> {
-        let handler = pipeline.handlers.iter().position(|handler| {
-            handler
-                .patterns()
-                .iter()
-                .any(|pattern| pattern.matches(event_type))
-        })?;
-        Some(Route {
-            handler,
-            class: self.classes.get(handler).copied().unwrap_or(0),
-        })
-    }
+    let id = dead_letter::fact_id(&delivery.envelope, pipeline.group.as_str(), 0);
+    pipeline
+        .known
+        .get()
+        .is_some_and(|known| known.has_id(&id, pipeline.group.as_str()))
 }

@@ -1,11 +1,12 @@
 //! A handle by which a running consumer is looked at, paused and awaited, by whoever does not own it.
 
 use super::error::ConsumerError;
-use super::pipeline::{Pipeline, Progress};
+use super::pipeline::{Handler, Pipeline, Progress};
 use super::stats::ConsumerStats;
 use std::sync::Arc;
 use tidings_core::broker::{BrokerError, GroupLag, GroupName};
 use tidings_core::codes;
+use tidings_core::extract::DeliveryGuarantee;
 
 /// A view of a [`RunningConsumer`](super::RunningConsumer) that can be cloned and handed around; it keeps nothing running.
 #[derive(Clone)]
@@ -36,6 +37,12 @@ impl ConsumerHandle {
     /// Goes on after [`pause`](Self::pause). A group that waits because the broker refuses its events goes on by itself.
     pub fn resume(&self) {
         self.pipeline.set_paused_by_user(false);
+    }
+
+    /// What may be said of the effects of its handlers when events are delivered more than once: the weakest of what they [claim](DeliveryGuarantee).
+    pub fn delivery(&self) -> DeliveryGuarantee {
+        let claims = self.pipeline.handlers.iter().map(Handler::delivery);
+        claims.min().unwrap_or(DeliveryGuarantee::AtLeastOnce)
     }
 
     /// What it has done, and where it stands.

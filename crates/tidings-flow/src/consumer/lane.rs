@@ -1,14 +1,12 @@
 //! Lanes: deliveries of one key one after the other, of different keys at the same time. A pure step machine: it waits for nothing and reads no clock.
 //!
-//! What happens is told to the table (delivered, finished, failed, a time has come, paused); what is to be done is read from its answers (start these, try
-//! again then, give up). The shell around it is in `pipeline.rs`.
+//! What happens is told to the table (delivered, finished, to be tried again, a time has come, paused); what is to be done is read from its answers (start
+//! these). The shell around it is in `pipeline.rs`; which lanes are parked in a store is known to `parking.rs`.
 
-use super::retry::RetryPolicy;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
-use tidings_core::extract::HandlerErrorKind;
 
 /// Names a lane: the hash of a key, or a number of its own for an event without one. Two keys with one hash share a lane, which costs time and breaks nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,16 +52,14 @@ pub(crate) enum Call<T> {
     Many(Vec<Running<T>>),
 }
 
-/// What follows from a failure.
-#[derive(Debug)]
-pub(crate) enum Verdict<T> {
-    /// The item waits at the head of its lane.
-    Retry {
-        /// For so long.
-        delay: Duration,
-    },
-    /// Given up: it runs on until [`LaneTable::finished`], so that what is behind it waits until the dead letter is recorded.
-    GiveUp(Running<T>),
+impl<T> Call<T> {
+    /// Its items.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(taken) => taken.len(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,12 +72,21 @@ struct Entry<T> {
 #[derive(Debug)]
 enum Head<T> {
     Ready(Entry<T>),
-    Waiting { until: Duration, entry: Entry<T> },
+    /// Its failure is being noted in a store; it is tried again then, and not before that is done.
+    Noting {
+        until: Duration,
+        entry: Entry<T>,
+    },
+    Waiting {
+        until: Duration,
+        entry: Entry<T>,
+    },
     Running,
 }
 
 #[derive(Debug)]
 struct Lane<T> {
+    key: LaneKey,
     head: Head<T>,
     /// Allocates nothing while empty, which it is for most lanes.
     behind: VecDeque<Entry<T>>,
@@ -91,10 +96,14 @@ struct Lane<T> {
 #[derive(Debug)]
 pub(crate) struct LaneTable<T> {
     limits: LaneLimits,
-    retry: RetryPolicy,
-    lanes: HashMap<LaneKey, Lane<T>, BuildHasherDefault<PassThrough>>,
-    /// For each class, the lanes whose head may start, oldest first.
-    ready: Vec<(CallSize, VecDeque<LaneKey>)>,
+    /// Where the lane of a key is. Short entries, because keys lie scattered over it.
+    places: HashMap<LaneKey, usize, BuildHasherDefault<PassThrough>>,
+    /// The lanes. A free place is taken again at once, so that what is worked on lies close together and stays in the processor's caches.
+    lanes: Vec<Lane<T>>,
+    /// Places in `lanes` that no key has, the one freed last at the end.
+    free: Vec<usize>,
+    /// For each class, the places of lanes whose head may start, oldest first.
+    ready: Vec<(CallSize, VecDeque<usize>)>,
     ready_lanes: usize,
     class_next: usize,
     timers: BinaryHeap<Reverse<(Duration, LaneKey)>>,
@@ -102,15 +111,17 @@ pub(crate) struct LaneTable<T> {
     calls: usize,
     running: usize,
     paused: bool,
+    rationed: bool,
 }
 
 impl<T> LaneTable<T> {
     /// An empty table with one entry of `classes` for each class of calls.
-    pub(crate) fn new(limits: LaneLimits, retry: RetryPolicy, classes: &[CallSize]) -> Self {
+    pub(crate) fn new(limits: LaneLimits, classes: &[CallSize]) -> Self {
         Self {
             limits,
-            retry,
-            lanes: HashMap::default(),
+            places: HashMap::default(),
+            lanes: Vec::new(),
+            free: Vec::new(),
             ready: classes
                 .iter()
                 .map(|size| (*size, VecDeque::new()))
@@ -122,6 +133,7 @@ impl<T> LaneTable<T> {
             calls: 0,
             running: 0,
             paused: false,
+            rationed: false,
         }
     }
 
@@ -145,9 +157,14 @@ impl<T> LaneTable<T> {
         self.ready_lanes
     }
 
+    /// Whether a lane has items.
+    pub(crate) fn has(&self, lane: LaneKey) -> bool {
+        self.places.contains_key(&lane)
+    }
+
     /// Whether a call could start now.
     pub(crate) fn may_start(&self) -> bool {
-        !self.paused && self.calls < self.limits.parallel && self.ready_lanes > 0
+        !self.paused && !self.rationed && self.calls < self.limits.parallel && self.ready_lanes > 0
     }
 
     /// Starts nothing while paused; what runs goes on.
@@ -155,26 +172,94 @@ impl<T> LaneTable<T> {
         self.paused = paused;
     }
 
-    /// An item arrived. The caller keeps to [`room`](Self::room).
-    pub(crate) fn deliver(&mut self, lane: LaneKey, class: usize, item: T) {
+    /// Starts nothing while the group has started as much as it may; what runs goes on.
+    pub(crate) fn set_rationed(&mut self, rationed: bool) {
+        self.rationed = rationed;
+    }
+
+    /// An item arrived that failed so often before. The caller keeps to [`room`](Self::room).
+    pub(crate) fn deliver(&mut self, lane: LaneKey, class: usize, failures: u32, item: T) {
         let entry = Entry {
             class,
-            failures: 0,
+            failures,
             item,
         };
         self.held += 1;
-        match self.lanes.entry(lane) {
-            std::collections::hash_map::Entry::Occupied(mut known) => {
-                known.get_mut().behind.push_back(entry);
-            }
-            std::collections::hash_map::Entry::Vacant(free) => {
-                free.insert(Lane {
-                    head: Head::Ready(entry),
-                    behind: VecDeque::new(),
-                });
-                self.push_ready(class, lane);
-            }
+        if let Some(known) = self.lane_mut(lane) {
+            known.behind.push_back(entry);
+            return;
         }
+        self.open(lane, entry);
+    }
+
+    /// Older items arrived, each with its class and how often it failed before: they go ahead of everything in their lane that was not begun.
+    pub(crate) fn deliver_ahead(
+        &mut self,
+        lane: LaneKey,
+        items: impl DoubleEndedIterator<Item = (usize, u32, T)>,
+    ) {
+        let mut older = VecDeque::new();
+        for (class, failures, item) in items {
+            older.push_back(Entry {
+                class,
+                failures,
+                item,
+            });
+        }
+        self.held += older.len();
+        let Some((place, known)) = self.place_of(lane) else {
+            if let Some(first) = older.pop_front() {
+                self.open(lane, first);
+                if let Some(opened) = self.lane_mut(lane) {
+                    opened.behind = older;
+                }
+            }
+            return;
+        };
+        let begun = !matches!(&known.head, Head::Ready(entry) if entry.failures == 0);
+        if !begun
+            && let Some(first) = older.pop_front()
+            && let Head::Ready(entry) = std::mem::replace(&mut known.head, Head::Running)
+        {
+            let (class_before, class) = (entry.class, first.class);
+            known.head = Head::Ready(first);
+            known.behind.push_front(entry);
+            for entry in older.into_iter().rev() {
+                known.behind.push_front(entry);
+            }
+            if class_before != class {
+                self.unready(class_before, place);
+                self.push_ready(class, place);
+            }
+            return;
+        }
+        for entry in older.into_iter().rev() {
+            known.behind.push_front(entry);
+        }
+    }
+
+    /// A lane that was empty begins with an item.
+    fn open(&mut self, lane: LaneKey, entry: Entry<T>) {
+        let class = entry.class;
+        let fresh = Lane {
+            key: lane,
+            head: Head::Ready(entry),
+            behind: VecDeque::new(),
+        };
+        let place = match self.free.pop() {
+            Some(place) => {
+                if let Some(free) = self.lanes.get_mut(place) {
+                    *free = fresh;
+                }
+                place
+            }
+            None => {
+                self.lanes.push(fresh);
+                self.lanes.len() - 1
+            }
+        };
+        self.places.insert(lane, place);
+        self.push_ready(class, place);
     }
 
     /// Takes calls to start, oldest lanes first and the classes in turn, until `items_max` items are taken.
@@ -198,10 +283,7 @@ impl<T> LaneTable<T> {
                 }
             };
             if let Some(call) = call {
-                items += match &call {
-                    Call::One(_) => 1,
-                    Call::Many(taken) => taken.len(),
-                };
+                items += call.len();
                 self.calls += 1;
                 calls.push(call);
             }
@@ -215,29 +297,59 @@ impl<T> LaneTable<T> {
         self.advance(lane);
     }
 
-    /// Handling an item failed at the time `now`; `random` are bits for the jitter.
-    pub(crate) fn failed(
-        &mut self,
-        running: Running<T>,
-        kind: HandlerErrorKind,
-        now: Duration,
-        random: u64,
-    ) -> Verdict<T> {
-        let Some(delay) = self.retry.delay(running.attempt, kind, random) else {
-            return Verdict::GiveUp(running);
-        };
-        let until = now.saturating_add(delay);
+    /// A running item failed and is tried again then, at the head of its lane. Unless that is `noted` already, it waits for [`noted`](Self::noted) as well.
+    pub(crate) fn wait(&mut self, running: Running<T>, until: Duration, noted: bool) {
         let entry = Entry {
             class: running.class,
             failures: running.attempt,
             item: running.item,
         };
         self.running = self.running.saturating_sub(1);
-        if let Some(lane) = self.lanes.get_mut(&running.lane) {
+        let Some(lane) = self.lane_mut(running.lane) else {
+            return;
+        };
+        if noted {
             lane.head = Head::Waiting { until, entry };
             self.timers.push(Reverse((until, running.lane)));
+        } else {
+            lane.head = Head::Noting { until, entry };
         }
-        Verdict::Retry { delay }
+    }
+
+    /// The failure of so many attempts at the head of a lane is noted.
+    pub(crate) fn noted(&mut self, key: LaneKey, failures: u32) {
+        let Some(lane) = self.lane_mut(key) else {
+            return;
+        };
+        // The item may have been withdrawn in the meantime.
+        if !matches!(&lane.head, Head::Noting { entry, .. } if entry.failures == failures) {
+            return;
+        }
+        if let Head::Noting { until, entry } = std::mem::replace(&mut lane.head, Head::Running) {
+            lane.head = Head::Waiting { until, entry };
+            self.timers.push(Reverse((until, key)));
+        }
+    }
+
+    /// Takes out those items behind the head of a lane that `wanted` names, each with how often it failed; the rest keeps its order.
+    pub(crate) fn take_behind(
+        &mut self,
+        key: LaneKey,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Vec<(T, u32)> {
+        let Some(lane) = self.lane_mut(key) else {
+            return Vec::new();
+        };
+        let mut taken = Vec::new();
+        for entry in std::mem::take(&mut lane.behind) {
+            if wanted(&entry.item) {
+                taken.push((entry.item, entry.failures));
+            } else {
+                lane.behind.push_back(entry);
+            }
+        }
+        self.held = self.held.saturating_sub(taken.len());
+        taken
     }
 
     /// A call has returned; its place is free.
@@ -256,7 +368,7 @@ impl<T> LaneTable<T> {
             && until <= now
         {
             self.timers.pop();
-            let Some(lane) = self.lanes.get_mut(&key) else {
+            let Some((place, lane)) = self.place_of(key) else {
                 continue;
             };
             // A timer may be left over from an item that was withdrawn.
@@ -267,7 +379,7 @@ impl<T> LaneTable<T> {
             if let Head::Waiting { entry, .. } = std::mem::replace(&mut lane.head, Head::Running) {
                 let class = entry.class;
                 lane.head = Head::Ready(entry);
-                self.push_ready(class, key);
+                self.push_ready(class, place);
             }
         }
     }
@@ -275,9 +387,9 @@ impl<T> LaneTable<T> {
     /// Takes out every item that is not running and that `wanted` names; the rest keeps its order.
     pub(crate) fn withdraw(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
         let mut withdrawn = Vec::new();
-        let keys: Vec<LaneKey> = self.lanes.keys().copied().collect();
+        let keys: Vec<LaneKey> = self.places.keys().copied().collect();
         for key in keys {
-            let Some(lane) = self.lanes.get_mut(&key) else {
+            let Some((place, lane)) = self.place_of(key) else {
                 continue;
             };
             for entry in std::mem::take(&mut lane.behind) {
@@ -288,7 +400,9 @@ impl<T> LaneTable<T> {
                 }
             }
             let head_goes = match &lane.head {
-                Head::Ready(entry) | Head::Waiting { entry, .. } => wanted(&entry.item),
+                Head::Ready(entry) | Head::Noting { entry, .. } | Head::Waiting { entry, .. } => {
+                    wanted(&entry.item)
+                }
                 Head::Running => false,
             };
             if !head_goes {
@@ -296,10 +410,12 @@ impl<T> LaneTable<T> {
             }
             match std::mem::replace(&mut lane.head, Head::Running) {
                 Head::Ready(entry) => {
-                    self.unready(entry.class, key);
+                    self.unready(entry.class, place);
                     withdrawn.push(entry.item);
                 }
-                Head::Waiting { entry, .. } => withdrawn.push(entry.item),
+                Head::Noting { entry, .. } | Head::Waiting { entry, .. } => {
+                    withdrawn.push(entry.item);
+                }
                 Head::Running => {}
             }
             self.advance(key);
@@ -308,34 +424,46 @@ impl<T> LaneTable<T> {
         withdrawn
     }
 
-    /// Makes the next item of a lane its head, or forgets the lane.
+    /// The place of the lane of a key, and the lane.
+    fn place_of(&mut self, key: LaneKey) -> Option<(usize, &mut Lane<T>)> {
+        let place = *self.places.get(&key)?;
+        Some((place, self.lanes.get_mut(place)?))
+    }
+
+    fn lane_mut(&mut self, key: LaneKey) -> Option<&mut Lane<T>> {
+        self.place_of(key).map(|(_, lane)| lane)
+    }
+
+    /// Makes the next item of a lane its head, or forgets the lane, whose head is gone.
     fn advance(&mut self, key: LaneKey) {
-        let Some(lane) = self.lanes.get_mut(&key) else {
+        let Some((place, lane)) = self.place_of(key) else {
             return;
         };
         match lane.behind.pop_front() {
             None => {
-                self.lanes.remove(&key);
+                lane.behind = VecDeque::new();
+                self.places.remove(&key);
+                self.free.push(place);
             }
             Some(entry) => {
                 let class = entry.class;
                 lane.head = Head::Ready(entry);
-                self.push_ready(class, key);
+                self.push_ready(class, place);
             }
         }
     }
 
-    fn push_ready(&mut self, class: usize, key: LaneKey) {
+    fn push_ready(&mut self, class: usize, place: usize) {
         if let Some((_, queue)) = self.ready.get_mut(class) {
-            queue.push_back(key);
+            queue.push_back(place);
             self.ready_lanes += 1;
         }
     }
 
-    fn unready(&mut self, class: usize, key: LaneKey) {
+    fn unready(&mut self, class: usize, place: usize) {
         if let Some((_, queue)) = self.ready.get_mut(class) {
             let before = queue.len();
-            queue.retain(|other| *other != key);
+            queue.retain(|other| *other != place);
             self.ready_lanes -= before - queue.len();
         }
     }
@@ -358,14 +486,14 @@ impl<T> LaneTable<T> {
 
     fn take_ready(&mut self, class: usize) -> Option<Running<T>> {
         let (_, queue) = self.ready.get_mut(class)?;
-        let key = queue.pop_front()?;
+        let place = queue.pop_front()?;
         self.ready_lanes -= 1;
-        let lane = self.lanes.get_mut(&key)?;
+        let lane = self.lanes.get_mut(place)?;
         match std::mem::replace(&mut lane.head, Head::Running) {
             Head::Ready(entry) => {
                 self.running += 1;
                 Some(Running {
-                    lane: key,
+                    lane: lane.key,
                     class,
                     attempt: entry.failures.saturating_add(1),
                     item: entry.item,

@@ -5,22 +5,34 @@
 //!
 //! **Source**: seed concept *consumer*.
 
+mod batch;
 mod builder;
+mod effect;
 mod emit;
 mod error;
+mod failing;
 mod fetch;
 mod functions;
 mod handle;
 mod handling;
+mod keeper;
+mod keeping;
 mod lane;
 mod observer;
+mod parker;
+mod parking;
 mod pipeline;
+mod policy;
 pub mod process;
+mod rate;
 mod resume;
 mod retry;
+mod routes;
 mod running;
 mod settling;
+mod state;
 mod stats;
+mod suspect;
 #[cfg(test)]
 mod tests;
 mod timeout;
@@ -30,6 +42,7 @@ pub use builder::{Consumer, ConsumerBuilder, ConsumerConfig};
 pub use error::{ConsumerError, DrainError};
 pub use handle::ConsumerHandle;
 pub use observer::{Notice, Observer};
+pub use policy::{OnFailure, Policies, Policy};
 pub use retry::Backoff;
 pub use running::RunningConsumer;
 pub use stats::ConsumerStats;

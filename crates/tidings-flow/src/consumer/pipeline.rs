@@ -5,23 +5,35 @@
 
 use super::builder::ConsumerConfig;
 use super::error::ConsumerError;
+use super::keeping::Keep;
 use super::lane::{Call, LaneKey, LaneTable};
 use super::observer::{Notice, Observer};
+use super::parking::ParkedLanes;
+use super::policy::{OnFailure, Policies};
+use super::rate::Ration;
 use super::resume::Known;
+pub(super) use super::state::{Arrival, Completion, Exchange, Progress, State, Work};
 use super::stats::ConsumerStats;
-use crate::dead_letter::History;
 use crate::handler::{BatchHandler, DeliveryHandler};
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use tidings_core::broker::{Broker, GroupName, Position, Settle, SettleAction, Token};
-use tidings_core::extract::{HandlerShared, Shutdown, States};
+use std::time::Duration;
+use tidings_core::broker::{Broker, GroupName, Settle, SettleAction, Token};
+use tidings_core::extract::{DeliveryGuarantee, HandlerShared, Shutdown, States};
 use tidings_core::seam::{Chance, Clock};
-use tidings_core::{Code, Envelope, Pattern, Timestamp, codes};
+use tidings_core::store::{FailureStore, LaneId};
+use tidings_core::{Code, Pattern, codes};
 use tokio::sync::{Notify, watch};
 
 /// Outcomes that are worth a call of the broker while there is more to handle. A busy worker reaches this within milliseconds, and whoever falls idle or is
 /// slow does not wait for it.
-const SETTLE_EVENTS_MIN: usize = 256;
+const SETTLE_EVENTS_MIN: usize = 1_024;
+
+/// Lanes to work on that are worth having while a fetch is under way, whatever few handlers run at the same time.
+const READY_LANES_MIN: usize = 128;
 
 /// A handler of either kind.
 pub(super) enum Handler {
@@ -50,116 +62,18 @@ impl Handler {
             Self::Batch(handler) => handler.check(states),
         }
     }
+
+    pub(super) fn delivery(&self) -> DeliveryGuarantee {
+        match self {
+            Self::Single(handler) => handler.delivery(),
+            Self::Batch(handler) => handler.delivery(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Handler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// A delivery on its way through the lanes.
-#[derive(Debug)]
-pub(super) struct Work {
-    pub(super) token: Token,
-    /// Counts what was received, so that older and newer can be told apart.
-    pub(super) sequence: u64,
-    /// Which of the receiver's scopes it came from.
-    pub(super) scope: usize,
-    pub(super) position: Option<Position>,
-    pub(super) append_time: Option<Timestamp>,
-    pub(super) envelope: Envelope,
-    /// Index of its handler.
-    pub(super) handler: usize,
-    /// Whether an earlier run may have handled it.
-    pub(super) suspect: bool,
-    /// What went wrong so far.
-    pub(super) history: History,
-}
-
-/// What became of one item of a call.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Completion {
-    /// Handled; so many events were emitted and published.
-    Handled {
-        lane: LaneKey,
-        token: Token,
-        emitted: u64,
-    },
-    /// Given up, its dead letter is recorded.
-    DeadLettered { lane: LaneKey, token: Token },
-    /// It waits in its lane for the next attempt.
-    Retrying,
-}
-
-/// What a worker brings to the lanes and takes from them.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    /// Brought: what became of items.
-    pub(super) done: Vec<Completion>,
-    /// Brought: how many calls have returned.
-    pub(super) calls_ended: usize,
-    /// Taken: what to start.
-    pub(super) calls: Vec<Call<Work>>,
-    /// How many items to take at most.
-    pub(super) items_max: usize,
-    /// Brought: whether the last calls took long, so that nothing should wait for the next ones.
-    pub(super) slow: bool,
-}
-
-/// How far a consumer is, for those who wait for it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Progress {
-    /// The last request of [`State::idle_requested`] that found the group idle.
-    pub(super) idle_answered: u64,
-    /// Nothing was left for the group, and `until_end` is set.
-    pub(super) finished: bool,
-    /// It cannot go on, for this reason.
-    pub(super) stopped: Option<(String, Code)>,
-}
-
-/// What the lock guards.
-pub(super) struct State {
-    pub(super) table: LaneTable<Work>,
-    /// Told to the broker next.
-    pub(super) outcomes: Vec<(Token, SettleAction)>,
-    /// Being told to the broker.
-    pub(super) settling: usize,
-    pub(super) settler_awake: bool,
-    pub(super) receiver_waits: bool,
-    pub(super) idle_requested: u64,
-    idle_workers: Vec<usize>,
-    /// Publishes that the broker refuses at the moment.
-    troubles: usize,
-    paused_by_user: bool,
-    /// The newest event that was ever started.
-    sequence_started: u64,
-    /// Nothing is fetched any more; what is older than the newest event started is still handled.
-    pub(super) draining: bool,
-    /// Nothing is started any more.
-    stopping: bool,
-    /// Nothing runs any more.
-    pub(super) closing: bool,
-    pub(super) counts: ConsumerStats,
-}
-
-impl State {
-    /// How many events may be received now.
-    pub(super) fn room(&self) -> usize {
-        self.table
-            .room()
-            .saturating_sub(self.outcomes.len() + self.settling)
-    }
-
-    /// Gives deliveries back, to be delivered again to whoever comes next.
-    fn release(&mut self, works: &[Work]) {
-        let releases = works.iter().map(|work| (work.token, SettleAction::Release));
-        self.outcomes.extend(releases);
-    }
-
-    /// Whether nothing is on its way.
-    pub(super) fn is_idle(&self) -> bool {
-        self.table.held() == 0 && self.outcomes.is_empty() && self.settling == 0
     }
 }
 
@@ -175,14 +89,26 @@ pub(super) struct Pipeline {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) chance: Arc<dyn Chance>,
     pub(super) observer: Option<Arc<dyn Observer>>,
+    /// Where failures are kept, if anywhere.
+    pub(super) failures: Option<Arc<dyn FailureStore>>,
+    pub(super) policies: Policies,
+    pub(super) on_failure: OnFailure,
+    /// Whether lanes may be parked, seen without the lock: a hint for work that is better done outside of it.
+    pub(super) may_be_parked: AtomicBool,
+    /// Held by handlings of suspects: by many that are suspected for the first time, or by one.
+    pub(super) suspects: tokio::sync::RwLock<()>,
     /// What an earlier run had published of its suspects; set before the first of them is handled.
     pub(super) known: OnceLock<Known>,
     /// Hashes keys to lanes, differently in each process, so that nobody can choose keys that collide.
     pub(super) hasher: RandomState,
     state: Mutex<State>,
+    /// Lanes to work on that are enough.
+    ready_wanted: usize,
     pub(super) workers: Vec<Notify>,
     pub(super) receiver: Notify,
     pub(super) settler: Notify,
+    pub(super) keeper: Notify,
+    pub(super) parker: Notify,
     pub(super) timer: Notify,
     pub(super) progress: watch::Sender<Progress>,
 }
@@ -196,6 +122,9 @@ pub(super) struct PipelineParts {
     pub(super) handlers: Vec<Handler>,
     pub(super) states: States,
     pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) failures: Option<Arc<dyn FailureStore>>,
+    pub(super) policies: Policies,
+    pub(super) on_failure: OnFailure,
     pub(super) broker: Arc<dyn Broker>,
     pub(super) settle: Arc<dyn Settle>,
     pub(super) clock: Arc<dyn Clock>,
@@ -204,8 +133,24 @@ pub(super) struct PipelineParts {
 
 impl Pipeline {
     pub(super) fn new(parts: PipelineParts) -> Arc<Self> {
+        let ready_wanted = ready_wanted(&parts.config, &parts.handlers);
+        let has_store = parts.failures.is_some();
         let state = State {
             table: parts.table,
+            parked: ParkedLanes::default(),
+            doubtful: Vec::new(),
+            keep: Keep::default(),
+            attempts: HashMap::new(),
+            decisions: HashMap::new(),
+            loaded: !has_store,
+            waits_for_time: has_store,
+            parker_wakes_at: Duration::ZERO,
+            paused_by: None,
+            ration: parts
+                .config
+                .rate_max
+                .map(|rate| Ration::new(rate, parts.clock.elapsed())),
+            halted: false,
             outcomes: Vec::new(),
             settling: 0,
             settler_awake: false,
@@ -231,12 +176,20 @@ impl Pipeline {
             clock: parts.clock,
             chance: parts.chance,
             observer: parts.observer,
+            failures: parts.failures,
+            policies: parts.policies,
+            on_failure: parts.on_failure,
+            may_be_parked: AtomicBool::new(false),
+            suspects: tokio::sync::RwLock::new(()),
             known: OnceLock::new(),
             hasher: RandomState::new(),
             state: Mutex::new(state),
+            ready_wanted,
             workers: (0..parts.workers).map(|_| Notify::new()).collect(),
             receiver: Notify::new(),
             settler: Notify::new(),
+            keeper: Notify::new(),
+            parker: Notify::new(),
             timer: Notify::new(),
             progress: watch::Sender::new(Progress::default()),
         })
@@ -262,25 +215,52 @@ impl Pipeline {
         }
     }
 
-    /// Takes what the receiver brought: items for lanes, and tokens of events that nobody wants.
-    pub(super) fn deliver(
-        &self,
-        items: &mut Vec<(LaneKey, usize, Work)>,
-        unwanted: &mut Vec<Token>,
-    ) {
+    /// Takes what the receiver brought: deliveries for lanes, and tokens of events that nobody wants.
+    pub(super) fn deliver(&self, arrivals: &mut Vec<Arrival>, unwanted: &mut Vec<Token>) {
         let mut state = self.lock();
-        for (lane, class, work) in items.drain(..) {
+        let parked = !state.parked.is_empty();
+        let mut decided = Vec::new();
+        for arrival in arrivals.drain(..) {
+            let Arrival {
+                lane,
+                class,
+                work,
+                parked_as,
+            } = arrival;
             if state.draining {
                 // It came while draining began: handled now, it would leave a gap behind it.
-                state.release(&[work]);
-            } else {
-                state.table.deliver(lane, class, work);
+                state.release_one(&work);
+                continue;
             }
+            let Some((work, failures)) = state.as_decided(work, &mut decided) else {
+                continue;
+            };
+            let work = if parked {
+                let parked_as = parked_as.unwrap_or_else(|| LaneId::of(&work.envelope));
+                match state.park_behind(work, parked_as, failures) {
+                    Some(work) => work,
+                    None => {
+                        self.check_caps(&mut state, parked_as);
+                        continue;
+                    }
+                }
+            } else {
+                work
+            };
+            state.table.deliver(lane, class, failures, work);
         }
         state.counts.skipped += unwanted.len() as u64;
         let acks = unwanted.drain(..).map(|token| (token, SettleAction::Ack));
         state.outcomes.extend(acks);
         self.wake_after(state);
+        for decided in decided {
+            self.notice(decided.notice());
+        }
+    }
+
+    /// The lane of a key in memory.
+    pub(super) fn lane_of_key(&self, key: &str) -> LaneKey {
+        LaneKey(self.hasher.hash_one(key))
     }
 
     /// Gives a worker's news to the lanes and takes new calls; `false` once the worker is to end.
@@ -288,7 +268,7 @@ impl Pipeline {
         let mut state = self.lock();
         for completion in exchange.done.drain(..) {
             let (lane, token) = match completion {
-                Completion::Retrying => continue,
+                Completion::Elsewhere => continue,
                 Completion::Handled {
                     lane,
                     token,
@@ -296,6 +276,10 @@ impl Pipeline {
                 } => {
                     state.counts.handled += 1;
                     state.counts.emitted += emitted;
+                    (lane, token)
+                }
+                Completion::Deduplicated { lane, token } => {
+                    state.counts.deduplicated += 1;
                     (lane, token)
                 }
                 Completion::DeadLettered { lane, token } => {
@@ -309,7 +293,10 @@ impl Pipeline {
         for _ in 0..std::mem::take(&mut exchange.calls_ended) {
             state.table.call_ended();
         }
-        state.table.start(exchange.items_max, &mut exchange.calls);
+        match state.ration {
+            None => state.table.start(exchange.items_max, &mut exchange.calls),
+            Some(_) => self.start_rationed(&mut state, exchange),
+        }
         for call in &exchange.calls {
             state.sequence_started = newest(call).max(state.sequence_started);
         }
@@ -328,6 +315,24 @@ impl Pipeline {
         goes_on
     }
 
+    /// Starts no more than the group may.
+    fn start_rationed(&self, state: &mut State, exchange: &mut Exchange) {
+        let Some(ration) = &mut state.ration else {
+            return;
+        };
+        let allowed = ration.allows(self.clock.elapsed());
+        if allowed > 0 {
+            let items_max = exchange.items_max.min(allowed);
+            state.table.start(items_max, &mut exchange.calls);
+            ration.used(exchange.calls.iter().map(Call::len).sum());
+        }
+        let used_up = ration.next_in() > Duration::from_micros(1);
+        state.table.set_rationed(used_up);
+        if used_up {
+            self.timer.notify_one();
+        }
+    }
+
     /// Wakes who has something to do after a change, and lets go of the lock first.
     pub(super) fn wake_after(&self, state: MutexGuard<'_, State>) {
         self.wake(state, true);
@@ -341,6 +346,12 @@ impl Pipeline {
             .flatten();
         let settler = settle && !state.settler_awake && !state.outcomes.is_empty();
         state.settler_awake |= settler;
+        let keeper = state.keep.has_work() && !state.keep.keeper_awake;
+        state.keep.keeper_awake |= keeper;
+        let may_be_parked = !state.parked.is_empty();
+        if may_be_parked != self.may_be_parked.load(Ordering::Relaxed) {
+            self.may_be_parked.store(may_be_parked, Ordering::Relaxed);
+        }
         let receiver = state.receiver_waits && self.wants_more(&state);
         if receiver {
             state.receiver_waits = false;
@@ -352,18 +363,32 @@ impl Pipeline {
         if settler {
             self.settler.notify_one();
         }
+        if keeper {
+            self.keeper.notify_one();
+        }
         if receiver {
             self.receiver.notify_one();
         }
     }
 
-    /// Whether it pays to receive now: there is much room, or some room and few lanes to work on, or any room and nothing to do at all.
+    /// Wakes the receiver if somebody waits for the group to be idle, and it is.
+    pub(super) fn wake_idle_waiter(&self, state: &State) {
+        let wanted = state.is_idle() && {
+            let progress = self.progress.borrow();
+            self.config.until_end || state.idle_requested > progress.idle_answered
+        };
+        if wanted {
+            self.receiver.notify_one();
+        }
+    }
+
+    /// Whether it pays to receive now: there is some room and few lanes to work on, or any room and nothing to do at all.
+    ///
+    /// With enough to work on nothing is fetched ahead: what lies around leaves the processor's caches, and that costs more than fetching it later.
     pub(super) fn wants_more(&self, state: &State) -> bool {
         let room = state.room();
-        let held_max = self.config.in_flight_max;
         let ready = state.table.ready_lanes();
-        room > held_max / 4
-            || (room > held_max / 64 && ready < self.config.parallel)
+        (room > self.config.in_flight_max / 64 && ready < self.ready_wanted)
             || (room > 0 && ready == 0 && state.table.running() == 0)
     }
 
@@ -382,7 +407,10 @@ impl Pipeline {
         state.draining = true;
         state.stopping = state.paused_by_user;
         let newest = state.sequence_started;
-        let newer = state.table.withdraw(|work| work.sequence > newest);
+        // Rows of the store are there at the next start.
+        let newer = state
+            .table
+            .withdraw(|work| work.sequence > newest || work.kept.is_some());
         state.release(&newer);
         self.apply_pause(state);
         self.receiver.notify_one();
@@ -397,7 +425,7 @@ impl Pipeline {
         self.wake_workers();
     }
 
-    fn wake_workers(&self) {
+    pub(super) fn wake_workers(&self) {
         for worker in &self.workers {
             worker.notify_one();
         }
@@ -411,16 +439,49 @@ impl Pipeline {
         self.wake_after(state);
     }
 
-    /// Forgets what is queued of a scope that was taken away; nobody may settle it any more.
+    /// Gives back what is queued of a scope that is to be given up: the broker then knows that nobody is at work on it, and need not wait.
+    pub(super) fn release_scope(&self, scope: usize) {
+        let mut state = self.lock();
+        let withdrawn = state
+            .table
+            .withdraw(|work| work.scope == scope && work.kept.is_none());
+        state.release(&withdrawn);
+        self.wake_after(state);
+    }
+
+    /// Forgets what is queued of a scope that was taken away; nobody may settle it any more, and what is not parked yet is not parked.
     pub(super) fn forget_scope(&self, scope: usize) {
         let mut state = self.lock();
-        let withdrawn = state.table.withdraw(|work| work.scope == scope);
+        for (lane, count) in state.keep.forget_scope(scope) {
+            state.parked.withdrawn(lane, count);
+        }
+        let withdrawn = state
+            .table
+            .withdraw(|work| work.scope == scope && work.kept.is_none());
         self.wake_after(state);
         drop(withdrawn);
     }
 
+    /// Notes why a person paused the group in its store, or that it may go on.
+    pub(super) fn set_paused_by(&self, why: Option<&str>) {
+        let mut state = self.lock();
+        if state.paused_by.as_deref() == why {
+            return;
+        }
+        state.paused_by = why.map(str::to_owned);
+        self.apply_pause(state);
+        match why {
+            Some(reason) => self.notice(Notice::Paused { reason }),
+            None => self.notice(Notice::Resumed),
+        }
+    }
+
     fn apply_pause(&self, mut state: MutexGuard<'_, State>) {
-        let paused = state.paused_by_user || state.troubles > 0 || state.stopping;
+        let paused = state.paused_by_user
+            || state.paused_by.is_some()
+            || state.troubles > 0
+            || state.halted
+            || state.stopping;
         state.table.set_paused(paused);
         self.wake_after(state);
     }
@@ -446,12 +507,29 @@ impl Pipeline {
     pub(super) fn stats(&self) -> ConsumerStats {
         let state = self.lock();
         ConsumerStats {
-            in_flight: state.table.held() + state.outcomes.len() + state.settling,
+            in_flight: state.table.held()
+                + state.outcomes.len()
+                + state.settling
+                + state.keep.tokens(),
             running: state.table.running(),
+            parked: state.parked.rows(),
+            parked_keys: state.parked.len(),
+            held_keys: state.parked.held(),
             paused: state.paused_by_user,
+            paused_by: state.paused_by.clone(),
             ..state.counts.clone()
         }
     }
+}
+
+/// How many lanes to work on are enough: all places twice, and for batch handlers what makes whole batches.
+fn ready_wanted(config: &ConsumerConfig, handlers: &[Handler]) -> usize {
+    let a_call = handlers.iter().map(|handler| match handler {
+        Handler::Single(_) => 1,
+        Handler::Batch(handler) => handler.events_max(),
+    });
+    let parallel = config.parallel.saturating_mul(a_call.max().unwrap_or(1));
+    parallel.saturating_mul(2).max(READY_LANES_MIN)
 }
 
 /// The newest event of a call.
@@ -465,7 +543,7 @@ fn newest(call: &Call<Work>) -> u64 {
     }
 }
 
-/// The group waits while one of these lives: the broker refuses what somebody has to publish.
+/// The group waits while one of these lives: the broker refuses what somebody has to publish, or a store what somebody has to write.
 pub(super) struct Trouble<'a> {
     pipeline: &'a Pipeline,
 }

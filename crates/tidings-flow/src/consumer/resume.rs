@@ -94,7 +94,7 @@ async fn scan(
     from: Position,
     mut look: impl FnMut(Position, &Envelope),
 ) -> bool {
-    let patterns = [Pattern::everything(), internal_facts()];
+    let patterns = [Pattern::everything(), Pattern::internal()];
     let mut next = from;
     let mut end = None;
     loop {
@@ -148,10 +148,4 @@ async fn read_page(
         *end = Some(reader.end().await?);
     }
     reader.read(request).await
-}
-
-fn internal_facts() -> Pattern {
-    "tidings.**"
-        .parse()
-        .expect("a literal with ** at its end is a pattern")
 }

@@ -1,8 +1,7 @@
-//! Retry in place: how often, and how long between two attempts. Pure.
+//! The waits between attempts in place. Pure.
 
 use std::time::Duration;
-use tidings_core::extract::HandlerErrorKind;
-use tidings_core::limits::{RETRY_AFTER_MAX, RETRY_BACKOFF_FIRST, RETRY_BACKOFF_MAX};
+use tidings_core::limits::{RETRY_BACKOFF_FIRST, RETRY_BACKOFF_MAX};
 
 /// How long to wait between attempts: it doubles from `first` up to `max`, less a random part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,38 +29,16 @@ impl Backoff {
     pub fn delay(&self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let whole = self.first.saturating_mul(1 << doublings).min(self.max);
+        whole.saturating_sub(self.jitter(whole, random))
+    }
+
+    /// A random part of a wait, at most as much of it as chance may take away.
+    pub(crate) fn jitter(&self, whole: Duration, random: u64) -> Duration {
         let nanos = u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX);
         let jitter_max = nanos / 100 * u64::from(self.jitter_percent.min(100));
         // The upper half of the product scales the random bits down to 0..jitter_max.
         let jitter = (u128::from(jitter_max) * u128::from(random)) >> 64;
-        Duration::from_nanos(nanos - u64::try_from(jitter).unwrap_or(jitter_max))
-    }
-}
-
-/// When to try again and when to give up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RetryPolicy {
-    /// Attempts in all.
-    pub(crate) attempts: u32,
-    /// The waits between them.
-    pub(crate) backoff: Backoff,
-}
-
-impl RetryPolicy {
-    /// The wait before the attempt after `attempt`; `None` to give up.
-    pub(crate) fn delay(
-        &self,
-        attempt: u32,
-        kind: HandlerErrorKind,
-        random: u64,
-    ) -> Option<Duration> {
-        if kind == HandlerErrorKind::Permanent || attempt >= self.attempts {
-            return None;
-        }
-        Some(match kind {
-            HandlerErrorKind::RetryAfter(delay) => delay.min(RETRY_AFTER_MAX),
-            _ => self.backoff.delay(attempt, random),
-        })
+        Duration::from_nanos(u64::try_from(jitter).unwrap_or(jitter_max))
     }
 }
 
@@ -99,19 +76,5 @@ mod tests {
         assert_eq!(backoff.delay(2, 0), Duration::from_millis(100));
         assert!(backoff.delay(1, u64::MAX) < Duration::from_micros(25_001));
         assert!(backoff.delay(1, u64::MAX / 2) > Duration::from_micros(37_000));
-    }
-
-    #[test]
-    fn an_asked_delay_is_kept_within_its_limit_and_counts_as_an_attempt() {
-        let policy = RetryPolicy {
-            attempts: 2,
-            backoff: Backoff::default(),
-        };
-        let asked = |seconds| HandlerErrorKind::RetryAfter(Duration::from_secs(seconds));
-
-        assert_eq!(policy.delay(1, asked(7), 1), Some(Duration::from_secs(7)));
-        assert_eq!(policy.delay(1, asked(99_999), 1), Some(RETRY_AFTER_MAX));
-        assert_eq!(policy.delay(2, asked(7), 1), None);
-        assert_eq!(policy.delay(1, HandlerErrorKind::Permanent, 1), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::error::DrainError;
 use super::handle::ConsumerHandle;
 use super::pipeline::Pipeline;
-use super::{fetch, settling, work};
+use super::{fetch, keeper, parker, settling, work};
 use crate::runtime::Tasks;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct RunningConsumer {
     working: Tasks<()>,
     settling: Tasks<()>,
     timing: Tasks<()>,
+    /// The keeper, where there is a store of failures.
+    keeping: Tasks<()>,
 }
 
 impl std::fmt::Debug for RunningConsumer {
@@ -54,11 +56,16 @@ impl RunningConsumer {
         let mut working = Tasks::new();
         let mut settling = Tasks::new();
         let mut timing = Tasks::new();
+        let mut keeping = Tasks::new();
         for worker in 0..pipeline.workers.len() {
             working.spawn(work::work(Arc::clone(&pipeline), worker));
         }
         settling.spawn(settling::settle(Arc::clone(&pipeline)));
         timing.spawn(settling::keep_time(Arc::clone(&pipeline)));
+        if let Some(store) = &pipeline.failures {
+            keeping.spawn(keeper::keep(Arc::clone(&pipeline), Arc::clone(store)));
+            timing.spawn(parker::pick_up(Arc::clone(&pipeline), Arc::clone(store)));
+        }
         fetching.spawn(fetch::fetch(Arc::clone(&pipeline), receive, resumed));
         Self {
             handle: ConsumerHandle { pipeline },
@@ -66,6 +73,7 @@ impl RunningConsumer {
             working,
             settling,
             timing,
+            keeping,
         }
     }
 
@@ -105,13 +113,18 @@ impl RunningConsumer {
         self.timing.abort_all();
         self.timing.join_all().await;
         pipeline.release_queued();
+        // What the store is told last is settled after it.
         pipeline.lock().closing = true;
+        pipeline.keeper.notify_one();
+        self.keeping.join_all().await;
         pipeline.settler.notify_one();
         self.settling.join_all().await;
-        let saved = match pipeline.settle.flush().await {
-            Ok(()) => pipeline.settle.leave().await,
-            Err(error) => pipeline.settle.leave().await.and(Err(error)),
-        };
+        let flushed = pipeline.settle.flush().await;
+        if flushed.is_ok() {
+            keeper::forget_marks(&pipeline).await;
+        }
+        let left = pipeline.settle.leave().await;
+        let saved = flushed.and(left);
         drop(receive);
         let group = || pipeline.group.to_string();
         if unfinished > 0 {

@@ -68,14 +68,8 @@ fn finish(pipeline: &Pipeline, mut again: Vec<(Token, SettleAction)>, closing: b
         again.append(&mut state.outcomes);
         state.outcomes = again;
     }
-    let idle_wanted = state.is_idle() && {
-        let progress = pipeline.progress.borrow();
-        pipeline.config.until_end || state.idle_requested > progress.idle_answered
-    };
+    pipeline.wake_idle_waiter(&state);
     pipeline.wake_after(state);
-    if idle_wanted {
-        pipeline.receiver.notify_one();
-    }
 }
 
 /// Ends back-offs when their time has come.
@@ -104,7 +98,15 @@ fn due_in(pipeline: &Pipeline) -> Option<Duration> {
     let now = pipeline.clock.elapsed();
     let mut state = pipeline.lock();
     state.table.advance_to(now);
-    let due = state.table.due_next();
+    let mut due = state.table.due_next();
+    if let Some(ration) = &mut state.ration {
+        let used_up = ration.allows(now) == 0;
+        let next = now + ration.next_in();
+        state.table.set_rationed(used_up);
+        if used_up {
+            due = Some(due.map_or(next, |due| due.min(next)));
+        }
+    }
     pipeline.wake_after(state);
     due.map(|due| due.saturating_sub(now))
 }

@@ -6,13 +6,17 @@
 pub struct ConsumerStats {
     /// Events handled with success.
     pub handled: u64,
+    /// Events whose effect the inbox knew: they were delivered again, and not handled again.
+    pub deduplicated: u64,
     /// Attempts that failed and were or will be followed by another.
     pub retried: u64,
+    /// Failures after which an event and those behind it of its key were parked until later.
+    pub put_off: u64,
     /// Events that became dead letters.
     pub dead_lettered: u64,
-    /// Events that its handlers emitted, published.
+    /// Events that its handlers emitted: published, or in the outbox of their transaction.
     pub emitted: u64,
-    /// Events that the broker delivered and that no handler wants, or that an earlier run had given up.
+    /// Events that the broker delivered and that no handler wants, that an earlier run had given up, or that a person discarded.
     pub skipped: u64,
     /// Damaged stretches of the log that were skipped.
     pub damaged: u64,
@@ -20,8 +24,16 @@ pub struct ConsumerStats {
     pub in_flight: usize,
     /// Events that are being handled.
     pub running: usize,
+    /// Events parked in the store, as far as this process knows.
+    pub parked: u64,
+    /// Keys with parked events, and parked events without a key.
+    pub parked_keys: usize,
+    /// Keys that are held by a dead letter, as far as this process knows.
+    pub held_keys: usize,
     /// Whether the user has paused it.
     pub paused: bool,
-    /// Why the group waits, while the broker refuses what it has to publish.
+    /// Why a person paused the group in its store.
+    pub paused_by: Option<String>,
+    /// Why the group waits, while the broker refuses what it has to publish or a database what it has to write.
     pub trouble: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! The workers: as many as cores, each running many handlings at once. A handling that ends when it is first polled costs no task and no timer.
 
-use super::handling::{Begun, Handling, conclude_batch, conclude_one, panic_failure};
+use super::batch::conclude_batch;
+use super::handling::{Begun, Handling, conclude_one, panic_failure};
 use super::lane::{Call, Running};
 use super::pipeline::{Completion, Exchange, Handler, Pipeline, TaskWatch, Work};
 use crate::handler::{BatchHandler, DeliveryHandler, HandlerResult};
@@ -12,7 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tidings_core::BoxFuture;
-use tidings_core::extract::{Emit, HandlerContext, HandlerShared};
+use tidings_core::codes;
+use tidings_core::extract::{DeliveryGuarantee, Emit, HandlerContext, HandlerError, HandlerShared};
+use tidings_core::store::WorkSlot;
 
 /// A worker takes about as many items at once as it begins in this time: fewer would cost a lock for each, more would keep them from a worker that is free.
 const CHUNK_TIME: Duration = Duration::from_micros(100);
@@ -39,6 +42,7 @@ pub(super) async fn work(pipeline: Arc<Pipeline>, me: usize) {
             slow: false,
         },
         handlings: FuturesUnordered::new(),
+        emit: None,
         begun: 0,
     };
     while worker.turn(me).await {}
@@ -56,6 +60,8 @@ struct Worker {
     exchange: Exchange,
     /// Calls that wait for something.
     handlings: FuturesUnordered<BoxFuture<'static, CallEnd>>,
+    /// For the next handling, left over from one that has ended and emitted nothing.
+    emit: Option<Emit>,
     /// Calls begun since other tasks had their turn.
     begun: usize,
 }
@@ -153,19 +159,34 @@ impl Worker {
     }
 
     fn begin_one(&mut self, running: Running<Work>, cx: &mut Context<'_>) {
+        if self.pipeline.is_risky(&running) {
+            let pipeline = Arc::clone(&self.pipeline);
+            self.handlings.push(Box::pin(async move {
+                CallEnd::One(pipeline.handle_suspect(running).await)
+            }));
+            return;
+        }
         let Some(Handler::Single(handler)) = self.pipeline.handlers.get(running.item.handler)
         else {
             unreachable!("items of the first class go to single handlers");
         };
         let handling = Handling {
-            emit: Emit::default(),
+            emit: self.emit.take().unwrap_or_default(),
+            work: slot_for(handler.delivery()),
             began: self.began(),
             running,
         };
-        let context = context_of(&handling, &self.shared);
-        let begun = begin_handler(&**handler, context, cx);
+        let begun = match unreadable(&handling.running) {
+            None => {
+                let context = context_of(&handling, &self.shared);
+                begin_handler(&**handler, context, cx)
+            }
+            Some(error) => Begun::Ended(Err(error)),
+        };
         if let Begun::Ended(Ok(())) = begun
+            && handling.work.is_closed()
             && handling.emit.is_empty()
+            && !self.pipeline.is_noted(&handling.running)
         {
             let running = &handling.running;
             self.pipeline.tell_handled(running, &[], handling.began);
@@ -175,6 +196,7 @@ impl Worker {
                 emitted: 0,
             });
             self.exchange.calls_ended += 1;
+            self.emit = Some(handling.emit).filter(Emit::is_unused);
             return;
         }
         let pipeline = Arc::clone(&self.pipeline);
@@ -184,34 +206,68 @@ impl Worker {
     }
 
     fn begin_batch(&mut self, running: Vec<Running<Work>>) {
-        let began = self.began();
-        let handlings: Vec<Handling> = running
-            .into_iter()
-            .map(|running| Handling {
-                emit: Emit::default(),
-                began,
-                running,
-            })
-            .collect();
-        let first = handlings.first().map(|first| first.running.item.handler);
+        let first = running.first().map(|first| first.item.handler);
         let Some(Handler::Batch(handler)) =
             first.and_then(|index| self.pipeline.handlers.get(index))
         else {
             unreachable!("a batch has an item, and its class belongs to a batch handler");
         };
+        let began = self.began();
+        let work = slot_for(handler.delivery());
+        let (suspects, running): (Vec<_>, Vec<_>) = running
+            .into_iter()
+            .partition(|running| self.pipeline.is_risky(running));
+        let handlings = running.into_iter().map(|running| Handling {
+            emit: Emit::default(),
+            work: work.clone(),
+            began,
+            running,
+        });
+        let (foreign, handlings): (Vec<Handling>, Vec<Handling>) =
+            handlings.partition(|handling| handling.running.item.problem.is_some());
         let contexts = handlings
             .iter()
             .map(|handling| context_of(handling, &self.shared))
             .collect();
-        let future = begin_batch_handler(handler, contexts);
+        let future = (!handlings.is_empty()).then(|| begin_batch_handler(handler, contexts));
         let pipeline = Arc::clone(&self.pipeline);
         self.handlings.push(Box::pin(async move {
-            CallEnd::Many(conclude_batch(pipeline, handlings, future).await)
+            let mut completions = Vec::new();
+            for running in suspects {
+                completions.push(pipeline.handle_suspect(running).await);
+            }
+            for mut handling in foreign {
+                // It has no part in the transaction of the batch.
+                handling.work = WorkSlot::default();
+                if let Some(error) = unreadable(&handling.running) {
+                    completions.push(pipeline.conclude(handling, Err(error)).await);
+                }
+            }
+            if let Some(future) = future {
+                completions.extend(conclude_batch(pipeline, handlings, future).await);
+            }
+            CallEnd::Many(completions)
         }));
     }
 }
 
-fn context_of(handling: &Handling, shared: &Arc<HandlerShared>) -> HandlerContext {
+/// Why no handler can see a message that is no event.
+pub(super) fn unreadable(running: &Running<Work>) -> Option<HandlerError> {
+    let problem = running.item.problem.as_deref()?;
+    let reason = format!("{}: {problem}", codes::MESSAGE_UNREADABLE.title());
+    Some(HandlerError::permanent_message(reason))
+}
+
+/// A slot for a handler that claims to take a transaction, and no room for one else.
+pub(super) fn slot_for(claim: DeliveryGuarantee) -> WorkSlot {
+    if claim == DeliveryGuarantee::EffectOnce {
+        WorkSlot::open()
+    } else {
+        WorkSlot::default()
+    }
+}
+
+pub(super) fn context_of(handling: &Handling, shared: &Arc<HandlerShared>) -> HandlerContext {
     let work = &handling.running.item;
     HandlerContext {
         envelope: work.envelope.clone(),
@@ -219,6 +275,7 @@ fn context_of(handling: &Handling, shared: &Arc<HandlerShared>) -> HandlerContex
         append_time: work.append_time,
         attempt: handling.running.attempt,
         emit: handling.emit.clone(),
+        work: handling.work.clone(),
         shared: Arc::clone(shared),
     }
 }

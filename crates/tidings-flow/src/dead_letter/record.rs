@@ -11,6 +11,7 @@ use tidings_core::limits::{
     HISTORY_ATTEMPTS_MAX, HISTORY_ERROR_BYTES_MAX, INTERNAL_PAYLOAD_BYTES_MAX, REASON_BYTES_MAX,
 };
 use tidings_core::payload::Carriage;
+use tidings_core::store::FailedAttempt;
 use tidings_core::{
     Code, Envelope, EnvelopeParts, ErrorClass, EventType, Payload, Timestamp, codes,
 };
@@ -147,9 +148,9 @@ impl DeadLetterError {
 }
 
 /// The attempts at one event that failed so far: the first one, and the newest.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct History {
-    attempts: Vec<AttemptRecord>,
+    attempts: Vec<FailedAttempt>,
 }
 
 impl History {
@@ -160,11 +161,32 @@ impl History {
         }
         let mut error = chain.join(": ");
         cut(&mut error, HISTORY_ERROR_BYTES_MAX);
-        self.attempts.push(AttemptRecord {
-            attempt,
-            at: at.to_string(),
-            error,
-        });
+        self.attempts.push(FailedAttempt { attempt, at, error });
+    }
+
+    /// The attempts that are kept.
+    pub(crate) fn attempts(&self) -> &[FailedAttempt] {
+        &self.attempts
+    }
+}
+
+impl From<History> for Vec<FailedAttempt> {
+    fn from(history: History) -> Self {
+        history.attempts
+    }
+}
+
+impl From<Vec<FailedAttempt>> for History {
+    fn from(attempts: Vec<FailedAttempt>) -> Self {
+        Self { attempts }
+    }
+}
+
+fn told(failed: &FailedAttempt) -> AttemptRecord {
+    AttemptRecord {
+        attempt: failed.attempt,
+        at: failed.at.to_string(),
+        error: failed.error.clone(),
     }
 }
 
@@ -178,7 +200,7 @@ pub(crate) struct Death<'a> {
     /// The chain of the last failure.
     pub(crate) reasons: &'a [String],
     pub(crate) attempts: u32,
-    pub(crate) history: &'a History,
+    pub(crate) history: &'a [FailedAttempt],
     /// How often it had died in this group before.
     pub(crate) number: u32,
 }
@@ -203,6 +225,7 @@ impl Death<'_> {
     fn payload(&self, envelope: Option<Box<RawValue>>) -> Vec<u8> {
         let original = self.envelope;
         let reasons = cut_chain(self.reasons);
+        let attempts = self.history;
         let record = DeadLetterRecord {
             event_id: original.event_id().to_owned(),
             event_type: original.event_type().to_string(),
@@ -212,8 +235,8 @@ impl Death<'_> {
             reason: reasons.first().cloned().unwrap_or_default(),
             reasons,
             attempts: self.attempts,
-            history: self.history.attempts.clone(),
-            first_failed_at: self.history.attempts.first().map(|first| first.at.clone()),
+            history: attempts.iter().map(told).collect(),
+            first_failed_at: attempts.first().map(|first| first.at.to_string()),
             position: self.position.map(|position| position.0),
             death: self.number,
             status: STATUS_OPEN.to_owned(),
@@ -259,7 +282,7 @@ pub(crate) fn fact_id(original: &Envelope, group: &str, death: u32) -> String {
 }
 
 /// The messages of a chain, within [`REASON_BYTES_MAX`] bytes in all.
-fn cut_chain(chain: &[String]) -> Vec<String> {
+pub(crate) fn cut_chain(chain: &[String]) -> Vec<String> {
     let mut room = REASON_BYTES_MAX;
     let mut reasons = Vec::new();
     for message in chain.iter().take(REASONS_MAX) {
@@ -307,7 +330,7 @@ mod tests {
             handler: "charge",
             reasons,
             attempts: 2,
-            history,
+            history: history.attempts(),
             number: 0,
         }
     }
@@ -322,7 +345,7 @@ mod tests {
 
         let fact = death(&original, &reasons, &history).fact(Timestamp::from_micros(5));
 
-        let checked = Envelope::new(fact.parts().clone()).unwrap();
+        let checked = Envelope::new(fact.parts()).unwrap();
         assert_eq!(checked.correlation_id(), "flow-1");
         assert_eq!(checked.causation_id(), Some("evt-1"));
         assert_eq!(checked.source(), Some("payment"));
@@ -399,7 +422,7 @@ mod tests {
         let letter = DeadLetter::from_envelope(&fact).unwrap();
         assert!(letter.original().is_none());
         assert_eq!(letter.record.position, Some(17));
-        assert!(Envelope::new(fact.parts().clone()).is_ok());
+        assert!(Envelope::new(fact.parts()).is_ok());
     }
 
     #[test]

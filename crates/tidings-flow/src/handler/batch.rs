@@ -7,10 +7,11 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use tidings_core::extract::{
-    Emit, FromDelivery, HandlerContext, HandlerError, HandlerShared, Metadata, Shutdown, State,
+    DeliveryGuarantee, Emit, FromBatch, FromDelivery as _, HandlerContext, HandlerError, Metadata,
     States,
 };
 use tidings_core::limits::HANDLER_BATCH_EVENTS_MAX;
+use tidings_core::store::Admission;
 use tidings_core::{BoxFuture, Event, Pattern};
 
 /// One event of a batch.
@@ -24,81 +25,47 @@ pub struct BatchItem<E> {
     pub emit: Emit,
 }
 
-/// Something that a batch handler can ask for beside the events: what belongs to the consumer, not to one delivery.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument of a batch handler",
-    label = "does not belong to the batch as a whole",
-    note = "after the events a batch handler may take State<T> and Shutdown; metadata and emit belong to one event and are fields of its BatchItem"
-)]
-pub trait FromShared: Sized + Send {
-    /// Takes the value from what all deliveries share.
-    ///
-    /// **Errors**: count as a failure of every event of the batch.
-    fn from_shared(shared: &HandlerShared) -> Result<Self, HandlerError>;
-
-    /// Checks when a consumer starts that the value will be there.
-    fn check(_states: &States) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-impl<T: Clone + Send + Sync + 'static> FromShared for State<T> {
-    fn from_shared(shared: &HandlerShared) -> Result<Self, HandlerError> {
-        <Self as FromShared>::check(&shared.states).map_err(HandlerError::permanent_message)?;
-        shared
-            .states
-            .get::<T>()
-            .map(Self)
-            .ok_or_else(|| HandlerError::permanent_message("the state is gone"))
-    }
-
-    fn check(states: &States) -> Result<(), String> {
-        <Self as FromDelivery>::check(states)
-    }
-}
-
-impl FromShared for Shutdown {
-    fn from_shared(shared: &HandlerShared) -> Result<Self, HandlerError> {
-        Ok(shared.shutdown.clone())
-    }
-}
-
 /// The arguments of a batch handler: a `Vec` of [`BatchItem`]s, then up to six values that belong to the batch as a whole.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` are not the arguments of a batch handler",
     label = "the first argument is not a Vec<BatchItem<E>>",
-    note = "the first argument is a Vec<BatchItem<E>> of an event E (a type with #[derive(Event)]), the others, at most six, are State<T> or Shutdown"
+    note = "the first argument is a Vec<BatchItem<E>> of an event E (a type with #[derive(Event)]), the others, at most six, are State<T>, Shutdown or Tx<Db>"
 )]
 pub trait BatchArguments: Sized + Send + 'static {
     /// The event that is handled.
     type Event: Event;
 
+    /// What a function with these arguments claims.
+    const DELIVERY: DeliveryGuarantee;
+
     /// Checks when a consumer starts that what the function asks for is there.
     fn check(states: &States) -> Result<(), String>;
 
-    /// Puts the items and what the consumer shares together.
+    /// Puts the items that are new and what belongs to the batch together.
     ///
     /// **Errors**: count as a failure of every event of the batch.
     fn extract(
         items: Vec<BatchItem<Self::Event>>,
-        shared: &HandlerShared,
-    ) -> Result<Self, HandlerError>;
+        deliveries: Vec<HandlerContext>,
+    ) -> impl Future<Output = Result<Self, HandlerError>> + Send;
 }
 
 /// Writes `BatchArguments` for one number of further arguments.
 macro_rules! batch_arguments_of {
     ($($argument:ident $value:ident),*) => {
-        impl<E: Event, $($argument: FromShared + 'static,)*> BatchArguments for (Vec<BatchItem<E>>, $($argument,)*) {
+        impl<E: Event, $($argument: FromBatch + 'static,)*> BatchArguments for (Vec<BatchItem<E>>, $($argument,)*) {
             type Event = E;
+
+            const DELIVERY: DeliveryGuarantee = super::strongest(&[$($argument::DELIVERY),*]);
 
             fn check(_states: &States) -> Result<(), String> {
                 $($argument::check(_states)?;)*
                 Ok(())
             }
 
-            fn extract(items: Vec<BatchItem<E>>, _shared: &HandlerShared) -> Result<Self, HandlerError> {
-                $(let $value = $argument::from_shared(_shared)?;)*
-                Ok((items, $($value,)*))
+            async fn extract(items: Vec<BatchItem<E>>, _deliveries: Vec<HandlerContext>) -> Result<Self, HandlerError> {
+                $(let $value = $argument::from_batch(&_deliveries).await?;)*
+                Ok((admitted(items, &_deliveries), $($value,)*))
             }
         }
     };
@@ -175,40 +142,84 @@ where
         Arguments::check(states)
     }
 
+    fn delivery(&self) -> DeliveryGuarantee {
+        Arguments::DELIVERY
+    }
+
     fn handle(&self, contexts: Vec<HandlerContext>) -> BoxFuture<'static, Vec<HandlerResult>> {
         let function = Arc::clone(&self.function);
         Box::pin(async move {
-            let (items, mut answers) = decode_all::<Arguments::Event>(&contexts).await;
-            let expected = items.len();
-            let given = match contexts.first() {
-                Some(context) if expected > 0 => match Arguments::extract(items, &context.shared) {
-                    Ok(arguments) => Ok(function.call(arguments).await),
-                    Err(error) => Err(error),
-                },
-                _ => Ok(Vec::new()),
+            let decoded = decode_all::<Arguments::Event>(contexts).await;
+            let mut answers = decoded.answers;
+            let Some(first) = decoded.deliveries.first() else {
+                return answers;
             };
-            merge(&mut answers, given, expected);
+            let work = first.work.clone();
+            let extracted = Arguments::extract(decoded.items, decoded.deliveries).await;
+            let given = match extracted {
+                Ok(arguments) => {
+                    answer_for_known(&mut answers, &work.admissions());
+                    let expected = answers.iter().filter(|answer| answer.is_ok()).count();
+                    expect(function.call(arguments).await, expected)
+                }
+                Err(error) => Err(error),
+            };
+            merge(&mut answers, given);
             answers
         })
     }
 }
 
-/// The events that decode, and an answer for each delivery: a failure where it does not decode, success to be overwritten where it does.
-async fn decode_all<E: Event>(
-    contexts: &[HandlerContext],
-) -> (Vec<BatchItem<E>>, Vec<HandlerResult>) {
-    let mut items = Vec::with_capacity(contexts.len());
-    let mut answers = Vec::with_capacity(contexts.len());
+/// The deliveries of a call, taken apart.
+struct Decoded<E> {
+    /// The events that decode.
+    items: Vec<BatchItem<E>>,
+    /// Their deliveries.
+    deliveries: Vec<HandlerContext>,
+    /// An answer for each delivery of the call: a failure where it does not decode, success to be overwritten where it does.
+    answers: Vec<HandlerResult>,
+}
+
+async fn decode_all<E: Event>(contexts: Vec<HandlerContext>) -> Decoded<E> {
+    let mut decoded = Decoded {
+        items: Vec::with_capacity(contexts.len()),
+        deliveries: Vec::with_capacity(contexts.len()),
+        answers: Vec::with_capacity(contexts.len()),
+    };
     for context in contexts {
-        match item(context).await {
+        match item(&context).await {
             Ok(item) => {
-                items.push(item);
-                answers.push(Ok(()));
+                decoded.items.push(item);
+                decoded.deliveries.push(context);
+                decoded.answers.push(Ok(()));
             }
-            Err(error) => answers.push(Err(error)),
+            Err(error) => decoded.answers.push(Err(error)),
         }
     }
-    (items, answers)
+    decoded
+}
+
+/// The items that an inbox, if one was asked, calls new.
+fn admitted<E>(items: Vec<BatchItem<E>>, deliveries: &[HandlerContext]) -> Vec<BatchItem<E>> {
+    let admissions = deliveries
+        .first()
+        .map(|delivery| delivery.work.admissions())
+        .unwrap_or_default();
+    let mut admissions = admissions.into_iter();
+    items
+        .into_iter()
+        .filter(|_| admissions.next() != Some(Admission::HandledBefore))
+        .collect()
+}
+
+/// Answers for the events that an inbox knows and the function is not given.
+fn answer_for_known(answers: &mut [HandlerResult], admissions: &[Admission]) {
+    let places = answers.iter_mut().filter(|answer| answer.is_ok());
+    for (place, admission) in places.zip(admissions) {
+        if *admission == Admission::HandledBefore {
+            *place = Err(HandlerError::handled_before());
+        }
+    }
 }
 
 async fn item<E: Event>(context: &HandlerContext) -> Result<BatchItem<E>, HandlerError> {
@@ -219,29 +230,39 @@ async fn item<E: Event>(context: &HandlerContext) -> Result<BatchItem<E>, Handle
     })
 }
 
-/// Puts the function's results in the places of the events that it was given.
-fn merge(
-    answers: &mut [HandlerResult],
-    given: Result<Vec<HandlerResult>, HandlerError>,
+/// The function's results, if there is one for each event that it was given; else it is unknown which belongs to which, so none can be believed.
+fn expect(
+    results: Vec<HandlerResult>,
     expected: usize,
-) {
-    let failure = match given {
-        Ok(results) if results.len() == expected => {
-            let places = answers.iter_mut().filter(|answer| answer.is_ok());
+) -> Result<Vec<HandlerResult>, HandlerError> {
+    if results.len() == expected {
+        return Ok(results);
+    }
+    Err(HandlerError::permanent_message(format!(
+        "the batch handler answered with {} results for {expected} events; it must answer for each, in order",
+        results.len()
+    )))
+}
+
+/// Puts the function's results in the places of the events that it was given, or one failure in all of them.
+fn merge(answers: &mut [HandlerResult], given: Result<Vec<HandlerResult>, HandlerError>) {
+    let mut places = answers.iter_mut().filter(|answer| answer.is_ok());
+    match given {
+        Ok(results) => {
             for (place, result) in places.zip(results) {
                 *place = result;
             }
-            return;
         }
-        // Which result belongs to which event is unknown, so none can be believed.
-        Ok(results) => HandlerError::permanent_message(format!(
-            "the batch handler answered with {} results for {expected} events; it must answer for each, in order",
-            results.len()
-        )),
-        Err(error) => error,
-    };
-    for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
-        let copy = HandlerError::permanent_message(failure.chain().join(": "));
-        *answer = Err(copy.with_kind(failure.kind()));
+        Err(failure) => {
+            // The first keeps the error itself, from which the runtime reads whether it is the events' fault; the others need its words.
+            let words = failure.chain().join(": ");
+            let kind = failure.kind();
+            if let Some(place) = places.next() {
+                *place = Err(failure);
+            }
+            for place in places {
+                *place = Err(HandlerError::permanent_message(words.clone()).with_kind(kind));
+            }
+        }
     }
 }

@@ -20,14 +20,14 @@ mod outcome;
 mod raw;
 mod typed;
 
-pub use batch::{BatchArguments, BatchItem, FromShared, TypedBatchHandler};
+pub use batch::{BatchArguments, BatchItem, TypedBatchHandler};
 pub use function::{Handler, HandlerFuture, Named};
 pub use outcome::IntoHandlerResult;
 pub use raw::{EnvelopeArguments, RawHandler};
 pub use typed::{EventArguments, TypedHandler};
 
 use std::time::Duration;
-use tidings_core::extract::{HandlerContext, HandlerError, States};
+use tidings_core::extract::{DeliveryGuarantee, HandlerContext, HandlerError, States};
 use tidings_core::{BoxFuture, Pattern};
 
 /// What became of one handling.
@@ -46,7 +46,12 @@ pub trait DeliveryHandler: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Handles one event. What is put into `context.emit` is published if the handling succeeds.
+    /// What it claims: [`EffectOnce`](DeliveryGuarantee::EffectOnce) only if every success leaves a transaction with its inbox row in `context.work`.
+    fn delivery(&self) -> DeliveryGuarantee {
+        DeliveryGuarantee::AtLeastOnce
+    }
+
+    /// Handles one event. What is put into `context.emit` is published if the handling succeeds, or goes into the outbox of its transaction.
     ///
     /// **Cancel**: the future is dropped at the time limit and when draining runs out of time.
     fn handle(&self, context: HandlerContext) -> BoxFuture<'static, HandlerResult>;
@@ -73,8 +78,27 @@ pub trait BatchHandler: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Handles the events and answers for each, in their order. Each context has an `emit` of its own.
+    /// What it claims: [`EffectOnce`](DeliveryGuarantee::EffectOnce) only if every success leaves a transaction with its inbox row in `context.work`.
+    fn delivery(&self) -> DeliveryGuarantee {
+        DeliveryGuarantee::AtLeastOnce
+    }
+
+    /// Handles the events and answers for each, in their order. Each context has an `emit` of its own; `work` is one for all.
+    ///
+    /// A batch with a transaction succeeds or fails as a whole: if one event fails, everything is rolled back, and the events are handled again in batches of one.
     fn handle(&self, contexts: Vec<HandlerContext>) -> BoxFuture<'static, Vec<HandlerResult>>;
+}
+
+/// The strongest of what extractors let a handler claim: one of them makes the effect count once.
+const fn strongest(claims: &[DeliveryGuarantee]) -> DeliveryGuarantee {
+    let mut rest = claims;
+    while let [first, others @ ..] = rest {
+        if matches!(first, DeliveryGuarantee::EffectOnce) {
+            return DeliveryGuarantee::EffectOnce;
+        }
+        rest = others;
+    }
+    DeliveryGuarantee::AtLeastOnce
 }
 
 #[cfg(test)]

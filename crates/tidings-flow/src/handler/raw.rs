@@ -5,16 +5,21 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use tidings_core::extract::{FromDelivery, HandlerContext, HandlerError, States};
+use tidings_core::extract::{
+    DeliveryGuarantee, FromDelivery, HandlerContext, HandlerError, States,
+};
 use tidings_core::{BoxFuture, Envelope, Pattern};
 
 /// The arguments of a raw handler: the [`Envelope`], then up to six extractors.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` are not the arguments of a raw handler",
     label = "the first argument is not an Envelope",
-    note = "the first argument is an Envelope, the others, at most six, are extractors such as State<T>, Metadata, Emit or Shutdown"
+    note = "the first argument is an Envelope, the others, at most six, are extractors such as State<T>, Metadata, Emit, Shutdown or Tx<Db>"
 )]
 pub trait EnvelopeArguments: Sized + Send + 'static {
+    /// What a function with these arguments claims.
+    const DELIVERY: DeliveryGuarantee;
+
     /// Checks when a consumer starts that what the extractors need is there.
     fn check(states: &States) -> Result<(), String>;
 
@@ -28,6 +33,8 @@ pub trait EnvelopeArguments: Sized + Send + 'static {
 macro_rules! envelope_arguments_of {
     ($($extractor:ident $value:ident),*) => {
         impl<$($extractor: FromDelivery + 'static,)*> EnvelopeArguments for (Envelope, $($extractor,)*) {
+            const DELIVERY: DeliveryGuarantee = super::strongest(&[$($extractor::DELIVERY),*]);
+
             fn check(_states: &States) -> Result<(), String> {
                 $($extractor::check(_states)?;)*
                 Ok(())
@@ -90,6 +97,10 @@ where
 
     fn check(&self, states: &States) -> Result<(), String> {
         Arguments::check(states)
+    }
+
+    fn delivery(&self) -> DeliveryGuarantee {
+        Arguments::DELIVERY
     }
 
     fn handle(&self, context: HandlerContext) -> BoxFuture<'static, HandlerResult> {

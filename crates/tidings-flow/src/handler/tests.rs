@@ -4,6 +4,7 @@ use super::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tidings_core::extract::{Emit, HandlerErrorKind, HandlerShared, Metadata, Shutdown, State};
+use tidings_core::store::WorkSlot;
 use tidings_core::{Envelope, EnvelopeParts, Event, Payload};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,7 @@ fn context(envelope: Envelope) -> HandlerContext {
         append_time: None,
         attempt: 3,
         emit: Emit::default(),
+        work: WorkSlot::default(),
         shared: Arc::new(HandlerShared {
             group: "inventory".parse().unwrap(),
             states,

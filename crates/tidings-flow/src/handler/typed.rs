@@ -5,7 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use tidings_core::extract::{FromDelivery, HandlerContext, HandlerError, States};
+use tidings_core::extract::{
+    DeliveryGuarantee, FromDelivery, HandlerContext, HandlerError, States,
+};
 use tidings_core::payload::Carriage;
 use tidings_core::{BoxFuture, Envelope, Event, EventType, Pattern};
 
@@ -13,11 +15,14 @@ use tidings_core::{BoxFuture, Envelope, Event, EventType, Pattern};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` are not the arguments of a handler",
     label = "not the arguments of a handler",
-    note = "the first argument is an event (a type with #[derive(Event)]), the others, at most six, are extractors such as State<T>, Metadata, Emit or Shutdown"
+    note = "the first argument is an event (a type with #[derive(Event)]), the others, at most six, are extractors such as State<T>, Metadata, Emit, Shutdown or Tx<Db>"
 )]
 pub trait EventArguments: Sized + Send + 'static {
     /// The event that is handled.
     type Event: Event;
+
+    /// What a function with these arguments claims.
+    const DELIVERY: DeliveryGuarantee;
 
     /// Checks when a consumer starts that what the extractors need is there.
     fn check(states: &States) -> Result<(), String>;
@@ -36,6 +41,8 @@ macro_rules! event_arguments_of {
     ($($extractor:ident $value:ident),*) => {
         impl<E: Event, $($extractor: FromDelivery + 'static,)*> EventArguments for (E, $($extractor,)*) {
             type Event = E;
+
+            const DELIVERY: DeliveryGuarantee = super::strongest(&[$($extractor::DELIVERY),*]);
 
             fn check(_states: &States) -> Result<(), String> {
                 $($extractor::check(_states)?;)*
@@ -130,6 +137,10 @@ where
         Arguments::check(states)
     }
 
+    fn delivery(&self) -> DeliveryGuarantee {
+        Arguments::DELIVERY
+    }
+
     fn handle(&self, context: HandlerContext) -> BoxFuture<'static, HandlerResult> {
         let function = Arc::clone(&self.function);
         Box::pin(async move {
@@ -157,17 +168,17 @@ pub(super) fn decode<E: Event>(envelope: &Envelope) -> Result<E, HandlerError> {
             E::VERSION,
         ))
     };
-    match envelope.payload() {
+    match envelope.payload_carriage() {
         None => Err(refused("it has no payload".to_owned())),
-        Some(payload) if payload.carriage() == Carriage::Binary && !is_json(envelope) => {
-            Err(refused(format!(
-                "its payload is {}, a typed handler reads JSON; take the envelope with on_raw",
-                envelope.content_type()
-            )))
+        Some(Carriage::Binary) if !is_json(envelope) => Err(refused(format!(
+            "its payload is {}, a typed handler reads JSON; take the envelope with on_raw",
+            envelope.content_type()
+        ))),
+        Some(_) => match envelope.payload_text() {
+            Some(text) => serde_json::from_str(text),
+            None => serde_json::from_slice(envelope.payload_bytes()),
         }
-        Some(payload) => {
-            serde_json::from_slice(payload.bytes()).map_err(|error| refused(error.to_string()))
-        }
+        .map_err(|error| refused(error.to_string())),
     }
 }
 

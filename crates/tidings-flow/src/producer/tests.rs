@@ -75,13 +75,10 @@ async fn an_event_is_stamped_with_everything_that_it_does_not_say() {
     assert_eq!(envelope.event_id(), published.event_id);
     assert_eq!(published.receipt.position.unwrap().0, 0);
     assert_eq!(envelope.event_type().as_str(), "order.placed");
-    assert_eq!(envelope.parts().version, Some(2));
+    assert_eq!(envelope.version_given(), Some(2));
     assert_eq!(envelope.aggregate_id(), Some("o-1"));
     assert_eq!(envelope.source(), Some("shop"));
-    assert_eq!(
-        envelope.parts().correlation_id.as_deref(),
-        Some(envelope.event_id())
-    );
+    assert_eq!(envelope.correlation_id_given(), Some(envelope.event_id()));
     assert_eq!(envelope.causation_id(), None);
     assert_eq!(envelope.timestamp().unwrap().instant(), stage.clock.now());
     assert_eq!(envelope.payload_bytes(), br#"{"order_id":"o-1","total":7}"#);

@@ -1,3 +1,5 @@
 //! Integration tests of the behaviour: one binary for all of them.
 
 mod process;
+#[cfg(feature = "webhook")]
+mod webhook;

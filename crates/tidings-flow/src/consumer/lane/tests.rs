@@ -1,33 +1,58 @@
 //! Properties of the lanes against a plain model: a list of items for each key.
 
 use super::*;
-use crate::consumer::retry::Backoff;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Deliver { key: u64, class: usize },
-    Start { items_max: usize },
-    Finish { pick: usize },
-    Fail { pick: usize, kind: HandlerErrorKind },
+    Deliver {
+        key: u64,
+        class: usize,
+    },
+    DeliverAhead {
+        key: u64,
+        classes: Vec<usize>,
+    },
+    Start {
+        items_max: usize,
+    },
+    Finish {
+        pick: usize,
+    },
+    Fail {
+        pick: usize,
+        millis: u64,
+        noted: bool,
+    },
+    Noted {
+        pick: usize,
+    },
+    TakeBehind {
+        key: u64,
+        modulus: u32,
+    },
     EndCall,
-    Advance { millis: u64 },
+    Advance {
+        millis: u64,
+    },
     Pause(bool),
-    Withdraw { modulus: u32 },
+    Withdraw {
+        modulus: u32,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let kind = prop_oneof![
-        3 => Just(HandlerErrorKind::Transient),
-        1 => Just(HandlerErrorKind::Permanent),
-        1 => (1_u64..50).prop_map(|millis| HandlerErrorKind::RetryAfter(Duration::from_millis(millis))),
-    ];
     prop_oneof![
         8 => (0_u64..6, 0_usize..2).prop_map(|(key, class)| Op::Deliver { key, class }),
         6 => (1_usize..6).prop_map(|items_max| Op::Start { items_max }),
         6 => any::<usize>().prop_map(|pick| Op::Finish { pick }),
-        4 => (any::<usize>(), kind).prop_map(|(pick, kind)| Op::Fail { pick, kind }),
+        4 => (any::<usize>(), 0_u64..50, any::<bool>())
+            .prop_map(|(pick, millis, noted)| Op::Fail { pick, millis, noted }),
+        4 => any::<usize>().prop_map(|pick| Op::Noted { pick }),
+        2 => (0_u64..6, prop::collection::vec(0_usize..2, 1..4))
+            .prop_map(|(key, classes)| Op::DeliverAhead { key, classes }),
+        2 => (0_u64..6, 1_u32..4).prop_map(|(key, modulus)| Op::TakeBehind { key, modulus }),
         6 => Just(Op::EndCall),
         3 => (0_u64..60).prop_map(|millis| Op::Advance { millis }),
         1 => any::<bool>().prop_map(Op::Pause),
@@ -41,9 +66,10 @@ struct Item {
     class: usize,
     failures: u32,
     waits_until: Duration,
+    /// Whether its last failure is still to be noted.
+    noting: bool,
 }
 
-const ATTEMPTS: u32 = 3;
 const PARALLEL: usize = 3;
 const HELD_MAX: usize = 12;
 const BATCH: usize = 2;
@@ -66,7 +92,7 @@ impl Model {
                 !self.running.contains_key(*key)
                     && items
                         .front()
-                        .is_some_and(|item| item.waits_until <= self.now)
+                        .is_some_and(|item| item.waits_until <= self.now && !item.noting)
             })
             .map(|(key, _)| *key)
             .collect()
@@ -85,6 +111,29 @@ impl Model {
         prop_assert_eq!(head.failures + 1, running.attempt);
         self.running.insert(key, running);
         Ok(())
+    }
+
+    fn new_item(&mut self, class: usize) -> Item {
+        self.delivered += 1;
+        Item {
+            number: self.delivered,
+            class,
+            failures: 0,
+            waits_until: Duration::ZERO,
+            noting: false,
+        }
+    }
+
+    /// Items go ahead of all that were not begun.
+    fn deliver_ahead(&mut self, key: u64, older: &[Item]) {
+        let is_running = self.running.contains_key(&key);
+        let items = self.keys.entry(key).or_default();
+        let begun = items
+            .front()
+            .is_some_and(|head| is_running || head.failures > 0);
+        for item in older.iter().rev() {
+            items.insert(usize::from(begun), *item);
+        }
     }
 
     fn pop(&mut self, key: u64) {
@@ -138,35 +187,56 @@ fn start(
     Ok(())
 }
 
-fn fail(
-    table: &mut LaneTable<u32>,
-    model: &mut Model,
-    pick: usize,
-    kind: HandlerErrorKind,
-) -> Result<(), TestCaseError> {
+fn fail(table: &mut LaneTable<u32>, model: &mut Model, pick: usize, delay: Duration, noted: bool) {
     let Some(key) = model
         .running
         .keys()
         .nth(pick % model.running.len().max(1))
         .copied()
     else {
-        return Ok(());
+        return;
     };
     let running = model.running.remove(&key).unwrap();
-    let attempt = running.attempt;
-    let gives_up = kind == HandlerErrorKind::Permanent || attempt == ATTEMPTS;
-    match table.failed(running, kind, model.now, 0) {
-        Verdict::GiveUp(running) => {
-            prop_assert!(gives_up, "given up after {attempt} attempts");
-            model.running.insert(key, running);
-        }
-        Verdict::Retry { delay } => {
-            prop_assert!(!gives_up, "tried again after {attempt} attempts");
-            let head = &mut model.keys.get_mut(&key).unwrap()[0];
-            head.failures = attempt;
-            head.waits_until = model.now + delay;
-        }
+    let head = &mut model.keys.get_mut(&key).unwrap()[0];
+    head.failures = running.attempt;
+    head.waits_until = model.now + delay;
+    head.noting = !noted;
+    table.wait(running, model.now + delay, noted);
+    if delay.is_zero() {
+        table.advance_to(model.now);
     }
+}
+
+fn noted(table: &mut LaneTable<u32>, model: &mut Model, pick: usize) {
+    let mut noting = model.keys.iter_mut().filter(|(_, items)| items[0].noting);
+    let Some((key, items)) = noting.nth(pick % 3) else {
+        return;
+    };
+    // What is told of another attempt changes nothing.
+    table.noted(LaneKey(*key), items[0].failures + 1);
+    table.noted(LaneKey(*key), items[0].failures);
+    items[0].noting = false;
+    table.advance_to(model.now);
+}
+
+fn take_behind(
+    table: &mut LaneTable<u32>,
+    model: &mut Model,
+    key: u64,
+    modulus: u32,
+) -> Result<(), TestCaseError> {
+    let taken = table.take_behind(LaneKey(key), |item| item % modulus == 0);
+    let mut expected = Vec::new();
+    if let Some(items) = model.keys.get_mut(&key) {
+        let head = items.pop_front();
+        let wanted = |item: &Item| item.number.is_multiple_of(modulus);
+        let taken = items.iter().filter(|item| wanted(item));
+        expected.extend(taken.map(|item| (item.number, item.failures)));
+        items.retain(|item| !wanted(item));
+        items.extend(head);
+        items.rotate_right(1);
+    }
+    prop_assert_eq!(taken, expected);
     Ok(())
 }
 
@@ -200,15 +270,7 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
         parallel: PARALLEL,
         held_max: HELD_MAX,
     };
-    let retry = RetryPolicy {
-        attempts: ATTEMPTS,
-        backoff: Backoff {
-            first: Duration::from_millis(10),
-            max: Duration::from_millis(15),
-            jitter_percent: 0,
-        },
-    };
-    let mut table = LaneTable::new(limits, retry, &[CallSize::One, CallSize::UpTo(BATCH)]);
+    let mut table = LaneTable::new(limits, &[CallSize::One, CallSize::UpTo(BATCH)]);
     let mut model = Model {
         keys: BTreeMap::new(),
         running: BTreeMap::new(),
@@ -222,14 +284,18 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
             Op::Deliver { key, class } => {
                 prop_assert_eq!(table.room(), HELD_MAX - model.held());
                 if table.room() > 0 {
-                    table.deliver(LaneKey(key), class, model.delivered);
-                    model.keys.entry(key).or_default().push_back(Item {
-                        number: model.delivered,
-                        class,
-                        failures: 0,
-                        waits_until: Duration::ZERO,
-                    });
-                    model.delivered += 1;
+                    let item = model.new_item(class);
+                    table.deliver(LaneKey(key), class, 0, item.number);
+                    model.keys.entry(key).or_default().push_back(item);
+                }
+            }
+            Op::DeliverAhead { key, classes } => {
+                if table.room() >= classes.len() {
+                    let items: Vec<Item> =
+                        classes.iter().map(|class| model.new_item(*class)).collect();
+                    let ahead = items.iter().map(|item| (item.class, 0, item.number));
+                    table.deliver_ahead(LaneKey(key), ahead);
+                    model.deliver_ahead(key, &items);
                 }
             }
             Op::Start { items_max } => start(&mut table, &mut model, items_max)?,
@@ -241,7 +307,18 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
                     table.finished(LaneKey(key));
                 }
             }
-            Op::Fail { pick, kind } => fail(&mut table, &mut model, pick, kind)?,
+            Op::Fail {
+                pick,
+                millis,
+                noted,
+            } => {
+                let delay = Duration::from_millis(millis);
+                fail(&mut table, &mut model, pick, delay, noted);
+            }
+            Op::Noted { pick } => noted(&mut table, &mut model, pick),
+            Op::TakeBehind { key, modulus } => {
+                take_behind(&mut table, &mut model, key, modulus)?;
+            }
             // A place may be freed only when fewer items run than calls hold places.
             Op::EndCall if model.calls > model.running.len() => {
                 model.calls -= 1;
@@ -265,6 +342,7 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
         let due = model
             .keys
             .values()
+            .filter(|items| !items[0].noting)
             .map(waits)
             .filter(|until| *until > model.now)
             .min();
@@ -277,7 +355,7 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
-    /// No overlap within a key, order after retries and withdrawals, as many attempts as allowed, never more calls than may run, and no key that could start
+    /// No overlap within a key, order after retries and withdrawals, no attempt before the last failure is noted, never more calls than may run, and no key that could start
     /// waits for another.
     #[test]
     fn lanes_behave_like_one_list_for_each_key(ops in prop::collection::vec(op(), 1..120)) {
@@ -291,13 +369,9 @@ fn the_oldest_ready_lane_starts_first_and_a_lane_goes_to_the_back() {
         parallel: 1,
         held_max: 10,
     };
-    let retry = RetryPolicy {
-        attempts: 1,
-        backoff: Backoff::default(),
-    };
-    let mut table = LaneTable::new(limits, retry, &[CallSize::One]);
+    let mut table = LaneTable::new(limits, &[CallSize::One]);
     for (key, item) in [(1, "a1"), (1, "a2"), (2, "b1"), (3, "c1"), (1, "a3")] {
-        table.deliver(LaneKey(key), 0, item);
+        table.deliver(LaneKey(key), 0, 0, item);
     }
 
     let mut order = Vec::new();

@@ -69,6 +69,11 @@ impl HandlerCommand {
         })
     }
 
+    /// The first word.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where the stderr of its process goes.
     pub(super) fn stderr_route(&self) -> StderrRoute {
         self.stderr_route

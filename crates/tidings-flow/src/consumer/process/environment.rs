@@ -35,20 +35,25 @@ pub(super) const NAMES: &[&str] = &[
 /// Extension attributes never become variables: their names are chosen by producers, and one called `LD_PRELOAD` would run code.
 pub(super) fn describe(command: &mut Command, context: &HandlerContext) {
     let envelope = &context.envelope;
-    let parts = envelope.parts();
     command
         .env(EVENT_ID, envelope.event_id())
         .env(EVENT_TYPE, envelope.event_type().as_str())
         .env(CORRELATION_ID, envelope.correlation_id())
         .env(ATTEMPT, context.attempt.to_string())
         .env(GROUP, context.shared.group.as_str());
-    let version = parts.version.or(parts.event_type.version());
+    let version = envelope
+        .version_given()
+        .or_else(|| envelope.event_type().version());
+    let owned = |text: Option<&str>| text.map(str::to_owned);
     let optional = [
-        (AGGREGATE_ID, parts.aggregate_id.clone()),
-        (TIMESTAMP, parts.timestamp.as_ref().map(ToString::to_string)),
+        (AGGREGATE_ID, owned(envelope.aggregate_id())),
+        (
+            TIMESTAMP,
+            envelope.timestamp().map(|given| given.to_string()),
+        ),
         (VERSION, version.map(|version| version.to_string())),
-        (SOURCE, parts.source.clone()),
-        (CAUSATION_ID, parts.causation_id.clone()),
+        (SOURCE, owned(envelope.source())),
+        (CAUSATION_ID, owned(envelope.causation_id())),
         (POSITION, context.position.map(|place| place.to_string())),
     ];
     for (name, value) in optional {

@@ -15,6 +15,7 @@ mod exec;
 mod exit;
 mod group;
 mod lines;
+mod once;
 mod pipe;
 mod protocol;
 mod queue;
@@ -23,6 +24,7 @@ mod stderr;
 
 pub use command::ProcessError;
 pub use exec::ExecHandler;
+pub(crate) use once::OneShot;
 pub use pipe::PipeHandler;
 pub use stderr::StderrRoute;
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dead_letter::DeadLetter;
+use crate::fakes::garbage;
 use crate::handler::BatchHandler;
 use std::collections::HashSet;
 
@@ -181,4 +182,33 @@ async fn single_and_batch_handlers_share_a_group_and_the_order_of_a_key() {
     stage.idle(&consumer).await;
 
     assert_eq!(calls.all(), ["evt-1", "evt-2", "evt-3", "evt-4"]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_event_is_left_out_of_the_call() {
+    let stage = Stage::new();
+    let calls = Seen::default();
+    let ended = Seen::default();
+    let batch = {
+        let ended = ended.clone();
+        TestBatch::of(&calls, move |context| {
+            ended.note(context.envelope.event_id());
+            Ok(())
+        })
+    };
+    stage.broker.append([
+        garbage("a.b", Some("x"), 0),
+        event("a.b", Some("x"), 1),
+        garbage("a.b", Some("y"), 2),
+        event("a.b", Some("z"), 3),
+    ]);
+
+    let builder = stage.builder("group").batch_handler(Arc::new(batch));
+    let consumer = builder.start().await.unwrap();
+    stage.idle(&consumer).await;
+
+    let mut handled = ended.all();
+    handled.sort();
+    assert_eq!(handled, ["evt-1", "evt-3"]);
+    assert_eq!(consumer.stats().dead_lettered, 2);
 }

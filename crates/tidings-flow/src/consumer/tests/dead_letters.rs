@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dead_letter::{self, DeadLetter};
-use crate::fakes::Fault;
+use crate::fakes::{Fault, garbage};
 use tidings_core::broker::BrokerError;
 use tidings_core::{Envelope, event_id};
 
@@ -270,4 +270,32 @@ async fn an_emitted_event_over_a_limit_is_a_permanent_failure_and_nothing_is_pub
         "{}",
         record.reason
     );
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_event_is_given_up_without_a_handler() {
+    let stage = Stage::new();
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let handler = TestHandler::of("a.b", move |context| {
+        noted.note(context.envelope.event_id());
+        async { Ok(()) }
+    });
+    stage.broker.append([
+        event("a.b", Some("x"), 0),
+        garbage("a.b", Some("x"), 1),
+        event("a.b", Some("x"), 2),
+    ]);
+
+    let consumer = stage.start(handler).await;
+    stage.idle(&consumer).await;
+
+    assert_eq!(seen.all(), ["evt-0", "evt-2"]);
+    let facts = stage.broker.events_of(FACT);
+    assert_eq!(facts.len(), 1);
+    let letter = DeadLetter::from_envelope(&facts[0]).unwrap();
+    assert_eq!(letter.record.reason, "a message is no event: not JSON");
+    assert_eq!(letter.record.attempts, 1);
+    let original = letter.original().unwrap().unwrap();
+    assert_eq!(original.payload_bytes(), b"\xff\x00");
 }

@@ -5,8 +5,12 @@ mod crash;
 mod dead_letters;
 mod life;
 mod order;
+mod parking;
+mod parking_model;
 mod retries;
 mod starting;
+mod transactions;
+mod transactions_of_batches;
 mod trouble;
 
 use super::{Consumer, ConsumerBuilder, ConsumerConfig, Notice, Observer, RunningConsumer};
@@ -14,7 +18,7 @@ use crate::fakes::{CountingChance, FakeBroker, ManualClock, SharedBroker, event}
 use crate::handler::{DeliveryHandler, HandlerResult};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidings_core::extract::{Draft, HandlerContext, HandlerError};
+use tidings_core::extract::{DeliveryGuarantee, Draft, HandlerContext, HandlerError};
 use tidings_core::{BoxFuture, EventType, Pattern, Payload};
 
 /// Everything around one consumer.
@@ -99,6 +103,7 @@ struct TestHandler {
     name: String,
     patterns: Vec<Pattern>,
     own_time_limit: Option<Duration>,
+    delivery: DeliveryGuarantee,
     function: Box<TestFunction>,
 }
 
@@ -112,6 +117,7 @@ impl TestHandler {
             name: "handler".to_owned(),
             patterns: vec![pattern.parse().unwrap()],
             own_time_limit: None,
+            delivery: DeliveryGuarantee::AtLeastOnce,
             function: Box::new(move |context| Box::pin(function(context))),
         }
     }
@@ -119,6 +125,14 @@ impl TestHandler {
     fn named(self, name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            ..self
+        }
+    }
+
+    /// Claims effect once: its function takes a transaction.
+    fn transactional(self) -> Self {
+        Self {
+            delivery: DeliveryGuarantee::EffectOnce,
             ..self
         }
     }
@@ -136,6 +150,10 @@ impl DeliveryHandler for TestHandler {
 
     fn patterns(&self) -> &[Pattern] {
         &self.patterns
+    }
+
+    fn delivery(&self) -> DeliveryGuarantee {
+        self.delivery
     }
 
     fn handle(&self, context: HandlerContext) -> BoxFuture<'static, HandlerResult> {
@@ -185,10 +203,19 @@ impl Observer for Seen {
             Notice::Handled {
                 envelope, attempt, ..
             } => format!("handled {} at {attempt}", envelope.event_id()),
+            Notice::Deduplicated { envelope, .. } => {
+                format!("deduplicated {}", envelope.event_id())
+            }
             Notice::RetryScheduled { attempt, delay, .. } => {
                 format!("retry {attempt} after {}ms", delay.as_millis())
             }
             Notice::DeadLettered { attempts, .. } => format!("dead after {attempts}"),
+            Notice::RetryLater { attempt, delay, .. } => {
+                format!("later {attempt} after {}ms", delay.as_millis())
+            }
+            Notice::PassedOver { envelope } => format!("passed over {}", envelope.event_id()),
+            Notice::Replaced { copy, .. } => format!("replaced by {}", copy.event_id()),
+            Notice::StoreFailed { .. } => "store failed".to_owned(),
             Notice::Paused { .. } => "paused".to_owned(),
             Notice::Resumed => "resumed".to_owned(),
             Notice::Damaged { .. } => "damaged".to_owned(),

@@ -213,3 +213,18 @@ async fn a_new_group_starts_where_it_is_told() {
 
     assert_eq!(consumer.stats().handled, 1);
 }
+
+#[tokio::test]
+async fn a_broker_with_order_within_one_instance_needs_a_consumer_that_is_one() {
+    let mut broker = FakeBroker::new();
+    broker.key_order = KeyOrder::OneInstance;
+    let mut stage = Stage::on(broker);
+
+    let error = refusal(stage.builder("a").handler(ignore("a.b"))).await;
+    stage.config.single_instance = true;
+
+    assert_eq!(error.code(), codes::CAPABILITY_MISSING);
+    assert!(error.to_string().contains("single instance"), "{error}");
+    let consumer = stage.builder("a").handler(ignore("a.b")).start().await;
+    assert!(consumer.is_ok());
+}

@@ -20,6 +20,7 @@ use tidings_core::broker::Position;
 use tidings_core::extract::{
     Emit, HandlerContext, HandlerError, HandlerErrorKind, HandlerShared, Shutdown, States,
 };
+use tidings_core::store::WorkSlot;
 use tidings_core::{Envelope, Pattern, envelope_json};
 use tidings_flow::consumer::process::{ProcessConfig, StderrRoute};
 
@@ -161,6 +162,7 @@ fn context(envelope: Envelope) -> HandlerContext {
         append_time: None,
         attempt: 2,
         emit: Emit::default(),
+        work: WorkSlot::default(),
         shared: Arc::new(HandlerShared {
             group: "inventory".parse().unwrap(),
             states: States::default(),

@@ -1,0 +1,322 @@
+//! The parker: finds out which parked lanes are due and lets their deliveries enter their lanes ahead of newer ones.
+//!
+//! Where several instances of a group share a store, one of them does that for all, so that a key is never handled in two places: a lease in the store says which. The others park what arrives for a
+//! parked key, and learn from the store when it is free.
+//!
+//! It asks the store at its tick, so that it learns as well what persons did from another process, and in between when a delivery of this process is due or more of a lane may be.
+
+use super::keeping::Kept;
+use super::lane::LaneKey;
+use super::observer::Notice;
+use super::pipeline::{Pipeline, TaskWatch, Trouble, Work};
+use super::routes::Routes;
+use crate::dead_letter::History;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+use tidings_core::broker::{Position, Token};
+use tidings_core::limits::{
+    PARKED_LEASE, PARKED_LOOK_IDLE_INTERVAL, PARKED_LOOK_INTERVAL, PARKED_REFRESH_INTERVAL,
+    PAUSE_RETRY_INTERVAL,
+};
+use tidings_core::store::{FailureStore, LaneId, ParkedDelivery, ParkedLane, StoreError};
+
+/// Lanes that one look at the store brings, beside those that are worked on.
+const LANES_MAX: usize = 256;
+/// Rows of a lane that are fetched at once.
+const ROWS_MAX: u32 = 64;
+
+/// Learns what the store has for the group; until it answers the group waits.
+pub(super) async fn load(pipeline: &Pipeline) {
+    let Some(store) = &pipeline.failures else {
+        return;
+    };
+    let group = pipeline.group.as_str();
+    let mut paused = None;
+    loop {
+        let turn = pipeline.lock().parked.turn();
+        match store.state(group).await {
+            Ok(found) => {
+                let mut state = pipeline.lock();
+                let doubtful = state.parked.reconcile(&found.lanes, turn);
+                state.doubtful.extend(doubtful);
+                state.attempts = found.attempts;
+                state.decisions = found.decisions;
+                state.loaded = true;
+                pipeline.wake_after(state);
+                pipeline.parker.notify_one();
+                return;
+            }
+            Err(error) if !error.class().is_transient() => {
+                pipeline.lock().halt();
+                let reason = format!("what is parked cannot be read: {error}");
+                pipeline.stop(&reason, error.code());
+                return;
+            }
+            Err(error) => {
+                if paused.is_none() {
+                    paused = Some(Trouble::begin(pipeline, &error.to_string()));
+                }
+                pipeline.clock.sleep(PAUSE_RETRY_INTERVAL).await;
+                if pipeline.lock().draining {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Looks after parked lanes until it is stopped.
+pub(super) async fn pick_up(pipeline: Arc<Pipeline>, store: Arc<dyn FailureStore>) {
+    let _watch = TaskWatch {
+        pipeline: Arc::clone(&pipeline),
+        task: "parker",
+    };
+    while !pipeline.lock().loaded {
+        pipeline.parker.notified().await;
+    }
+    let mut parker = Parker {
+        routes: Routes::new(&pipeline),
+        owner: format!(
+            "{:016x}{:016x}",
+            pipeline.chance.next_u64(),
+            pipeline.chance.next_u64()
+        ),
+        refreshed: pipeline.clock.elapsed(),
+        pipeline,
+        store,
+    };
+    loop {
+        let wait = match parker.look().await {
+            Ok(wait) => wait,
+            Err(error) => {
+                parker.wait_in_trouble(&error).await;
+                continue;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = parker.pipeline.parker.notified() => {}
+            () = parker.pipeline.clock.sleep(wait) => {}
+        }
+    }
+}
+
+struct Parker {
+    pipeline: Arc<Pipeline>,
+    store: Arc<dyn FailureStore>,
+    routes: Routes,
+    /// Names this instance in the store.
+    owner: String,
+    /// When what is parked was last compared as a whole.
+    refreshed: Duration,
+}
+
+impl Parker {
+    /// Looks once, and answers how long until the next look.
+    async fn look(&mut self) -> Result<Duration, StoreError> {
+        let pipeline = Arc::clone(&self.pipeline);
+        let group = pipeline.group.as_str();
+        self.refresh().await?;
+        let (turn, busy, doubtful) = {
+            let mut state = pipeline.lock();
+            state.parker_wakes_at = Duration::ZERO;
+            let mut doubtful = std::mem::take(&mut state.doubtful);
+            doubtful.sort_unstable();
+            doubtful.dedup();
+            (state.parked.turn(), state.parked.busy(), doubtful)
+        };
+        let leads =
+            !self.store.is_shared() || self.store.lead(group, &self.owner, PARKED_LEASE).await?;
+        let limit = u32::try_from(busy + LANES_MAX).unwrap_or(u32::MAX);
+        let due = self.store.due(group, limit).await?;
+        pipeline.set_paused_by(due.paused.as_deref());
+        let mut left_out = false;
+        if due.paused.is_none() && leads {
+            for lane in &due.lanes {
+                left_out |= !self.enter(lane, turn).await?;
+            }
+        }
+        for lane in doubtful {
+            if due.lanes.iter().all(|due| due.lane != lane) {
+                self.look_at(lane, turn).await?;
+            }
+        }
+        let more = due.lanes.len() >= limit as usize;
+        let mut state = pipeline.lock();
+        state.waits_for_time = due.next_in.is_some() || left_out || more;
+        let interval = match (more, state.parked.is_empty()) {
+            (true, _) => PARKED_LOOK_INTERVAL / 10,
+            (false, false) => PARKED_LOOK_INTERVAL,
+            (false, true) => PARKED_LOOK_IDLE_INTERVAL,
+        };
+        let wait = due.next_in.map_or(interval, |next| next.min(interval));
+        state.parker_wakes_at = pipeline.clock.elapsed() + wait;
+        pipeline.wake_idle_waiter(&state);
+        Ok(wait)
+    }
+
+    /// Compares what is parked as a whole, now and then: persons and other instances change it as well.
+    async fn refresh(&mut self) -> Result<(), StoreError> {
+        let pipeline = &self.pipeline;
+        let now = pipeline.clock.elapsed();
+        if now.saturating_sub(self.refreshed) < PARKED_REFRESH_INTERVAL {
+            return Ok(());
+        }
+        self.refreshed = now;
+        let turn = {
+            let state = pipeline.lock();
+            if state.parked.is_empty() {
+                return Ok(());
+            }
+            state.parked.turn()
+        };
+        let found = self.store.state(pipeline.group.as_str()).await?;
+        let mut state = pipeline.lock();
+        let doubtful = state.parked.reconcile(&found.lanes, turn);
+        state.doubtful.extend(doubtful);
+        pipeline.wake_after(state);
+        Ok(())
+    }
+
+    /// Lets the rows of a due lane enter the lane table; `false` if there was no room, or something of the lane is on its way.
+    async fn enter(&mut self, lane: &ParkedLane, turn: u64) -> Result<bool, StoreError> {
+        let pipeline = Arc::clone(&self.pipeline);
+        let (room, turn) = {
+            let mut state = pipeline.lock();
+            let room = state.room();
+            if state.draining || room == 0 {
+                return Ok(false);
+            }
+            if !state.parked.due(lane, turn) {
+                return Ok(false);
+            }
+            (room, state.parked.turn())
+        };
+        let limit = ROWS_MAX.min(u32::try_from(room).unwrap_or(u32::MAX));
+        let group = pipeline.group.as_str();
+        let rows = match self.store.rows(group, lane.lane, limit).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let mut state = pipeline.lock();
+                state.parked.fetched_nothing(lane.lane, false, turn);
+                return Err(error);
+            }
+        };
+        self.take(lane, rows, turn);
+        Ok(true)
+    }
+
+    /// Forgets a lane of which nothing is due if it has no row at all.
+    async fn look_at(&self, lane: LaneId, turn: u64) -> Result<(), StoreError> {
+        let pipeline = &self.pipeline;
+        let rows = 0;
+        {
+            let mut state = pipeline.lock();
+            if state.parked.rows_of(lane) == 0 {
+                return Ok(());
+            }
+            if !state.parked.due(&ParkedLane { lane, rows }, turn) {
+                // Something of it is on its way: it is looked at again.
+                state.doubtful.push(lane);
+                return Ok(());
+            }
+        }
+        let found = self.store.rows(pipeline.group.as_str(), lane, 1).await;
+        let mut state = pipeline.lock();
+        let is_empty = found.as_ref().is_ok_and(Vec::is_empty);
+        state.parked.fetched_nothing(lane, is_empty, turn);
+        pipeline.wake_idle_waiter(&state);
+        pipeline.wake_after(state);
+        found.map(drop)
+    }
+
+    fn take(&mut self, lane: &ParkedLane, rows: Vec<ParkedDelivery>, turn: u64) {
+        let pipeline = Arc::clone(&self.pipeline);
+        let is_empty = rows.is_empty();
+        let ready = ready_rows(rows);
+        let key = match ready.first().and_then(|row| row.envelope.key()) {
+            Some(key) => pipeline.lane_of_key(&key),
+            None => LaneKey(pipeline.hasher.hash_one(lane.lane)),
+        };
+        let mut items = Vec::with_capacity(ready.len());
+        let mut unwanted = Vec::new();
+        for row in ready {
+            let route = match row.problem {
+                None => self.routes.of(&pipeline, row.envelope.event_type()),
+                Some(_) => Some(self.routes.any()),
+            };
+            let attempts = row.attempts;
+            match route {
+                Some(route) => items.push((route.class, attempts, work_of(row, route.handler))),
+                None => unwanted.push(row),
+            }
+        }
+        let mut state = pipeline.lock();
+        let count = items.len() + unwanted.len();
+        if count == 0 || state.draining {
+            state.parked.fetched_nothing(lane.lane, is_empty, turn);
+            pipeline.wake_after(state);
+            return;
+        }
+        let has_live = state.table.has(key);
+        state.parked.fetched(lane.lane, count, has_live);
+        state.table.deliver_ahead(key, items.into_iter());
+        for row in unwanted {
+            state.counts.skipped += 1;
+            state.finish_row(&kept_of(&row));
+        }
+        pipeline.wake_after(state);
+    }
+
+    async fn wait_in_trouble(&self, error: &StoreError) {
+        let pipeline = &self.pipeline;
+        pipeline.notice(Notice::StoreFailed {
+            error,
+            delay: PAUSE_RETRY_INTERVAL,
+        });
+        pipeline.clock.sleep(PAUSE_RETRY_INTERVAL).await;
+    }
+}
+
+/// The rows from the head on that follow each other without a wait: up to the first that has a time of its own, or is held.
+fn ready_rows(mut rows: Vec<ParkedDelivery>) -> Vec<ParkedDelivery> {
+    let is_due = rows.first().is_some_and(|head| head.due.is_some());
+    if !is_due {
+        return Vec::new();
+    }
+    let own = rows.iter().skip(1);
+    let ready = own
+        .take_while(|row| row.due.is_none() && row.letter.is_none())
+        .count();
+    rows.truncate(ready + 1);
+    rows
+}
+
+fn kept_of(row: &ParkedDelivery) -> Kept {
+    Kept {
+        id: row.id,
+        lane: row.lane,
+        rounds: row.rounds,
+        deaths: row.deaths,
+        letter: row.letter.clone(),
+    }
+}
+
+fn work_of(row: ParkedDelivery, handler: usize) -> Work {
+    let kept = kept_of(&row);
+    Work {
+        // Never told to the broker: what comes from the store is told to the store.
+        token: Token(0),
+        sequence: 0,
+        scope: usize::MAX,
+        position: row.position.map(Position),
+        append_time: None,
+        envelope: row.envelope,
+        handler,
+        suspect: false,
+        history: History::from(row.history),
+        problem: row.problem,
+        kept: Some(Box::new(kept)),
+    }
+}

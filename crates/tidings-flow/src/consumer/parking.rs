@@ -1,0 +1,330 @@
+//! Which lanes are parked: their deliveries wait in a store, and what arrives for them is put behind. A pure step machine beside the lane table, under the same lock.
+//!
+//! A lane is parked from the moment its first delivery is on its way to the store until no row of it is left there and none is on its way. What is told here happens in one order,
+//! that of the lock; the store is told in the same order.
+
+use std::collections::HashMap;
+use tidings_core::store::{LaneId, ParkedLane};
+
+/// What a lane that has rows in the store is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its rows wait in the store for their time or for a person.
+    Resting,
+    /// Its oldest rows are being fetched.
+    Fetching,
+    /// Rows are in the lane table, so many of them; one after the other they are handled.
+    Working(usize),
+    /// What was fetched is handled; the store is being told.
+    Emptying,
+}
+
+#[derive(Debug)]
+struct Lane {
+    phase: Phase,
+    /// Rows in the store and on their way there, as far as this process knows.
+    rows: u64,
+    /// Rows on their way to the store.
+    coming: u64,
+    /// Changes of its rows that the store is being told.
+    changing: u64,
+    /// Whether what arrives goes to the lane table all the same: the lane has deliveries there that are older.
+    open: bool,
+    /// When something about it last changed here: what the store said before is out of date.
+    touched: u64,
+    /// Whether its head is held by a dead letter, as far as this process knows.
+    held: bool,
+}
+
+impl Lane {
+    /// Whether nothing of it was on its way since a turn.
+    fn is_at_rest_since(&self, turn: u64) -> bool {
+        self.phase == Phase::Resting
+            && self.coming == 0
+            && self.changing == 0
+            && self.touched <= turn
+    }
+}
+
+/// The parked lanes of one group.
+#[derive(Debug, Default)]
+pub(crate) struct ParkedLanes {
+    lanes: HashMap<LaneId, Lane>,
+    rows: u64,
+    /// Lanes that are not resting.
+    busy: usize,
+    held: usize,
+    turn: u64,
+    /// When a lane was last forgotten.
+    forgot: u64,
+}
+
+impl ParkedLanes {
+    /// Whether nothing is parked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Lanes with rows.
+    pub(crate) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Rows in the store and on their way there.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Rows of one lane.
+    pub(crate) fn rows_of(&self, lane: LaneId) -> u64 {
+        self.lanes.get(&lane).map_or(0, |lane| lane.rows)
+    }
+
+    /// Lanes that are being worked on, or whose rows are being fetched.
+    pub(crate) fn busy(&self) -> usize {
+        self.busy
+    }
+
+    /// Lanes that are held by a dead letter.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether what arrives for a lane is to be parked behind.
+    pub(crate) fn takes(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_some_and(|lane| !lane.open)
+    }
+
+    /// Deliveries of a lane are on their way to the store; the lane is parked from now on.
+    pub(crate) fn park(&mut self, id: LaneId, count: u64) {
+        self.turn += 1;
+        self.rows += count;
+        let lane = self.lanes.entry(id).or_insert(Lane {
+            phase: Phase::Resting,
+            rows: 0,
+            coming: 0,
+            changing: 0,
+            open: false,
+            touched: 0,
+            held: false,
+        });
+        lane.rows += count;
+        lane.coming += count;
+        lane.open = false;
+        lane.touched = self.turn;
+    }
+
+    /// So many of them are there, or will not come.
+    pub(crate) fn arrived(&mut self, id: LaneId, count: u64) {
+        self.turn += 1;
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.coming = lane.coming.saturating_sub(count);
+            lane.touched = self.turn;
+        }
+    }
+
+    /// Deliveries that were on their way will not come: their scope was taken away.
+    pub(crate) fn withdrawn(&mut self, id: LaneId, count: u64) {
+        self.arrived(id, count);
+        self.left(id, count);
+        self.forget_if_empty(id);
+    }
+
+    /// Whether a lane is held by a dead letter from now on.
+    pub(crate) fn set_held(&mut self, id: LaneId, held: bool) {
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && lane.held != held
+        {
+            lane.held = held;
+            if held {
+                self.held += 1;
+            } else {
+                self.held -= 1;
+            }
+        }
+    }
+
+    /// The store said at a turn that the head of a lane is due; whether its rows are to be fetched now.
+    pub(crate) fn due(&mut self, told: &ParkedLane, turn: u64) -> bool {
+        if let Some(lane) = self.lanes.get_mut(&told.lane) {
+            if lane.phase != Phase::Resting || lane.changing > 0 || lane.touched > turn {
+                return false;
+            }
+            lane.phase = Phase::Fetching;
+            self.busy += 1;
+            return true;
+        }
+        self.rows += told.rows;
+        self.busy += 1;
+        let lane = Lane {
+            phase: Phase::Fetching,
+            rows: told.rows,
+            coming: 0,
+            changing: 0,
+            // Until it is known whether the lane table has older deliveries of it.
+            open: true,
+            touched: turn,
+            held: false,
+        };
+        self.lanes.insert(told.lane, lane);
+        true
+    }
+
+    /// So many of the rows that were fetched for a lane are in the lane table now, which has older deliveries of the lane or not.
+    pub(crate) fn fetched(&mut self, id: LaneId, count: usize, has_live: bool) {
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && lane.phase == Phase::Fetching
+        {
+            lane.phase = Phase::Working(count);
+            lane.open &= has_live;
+            self.set_held(id, false);
+        }
+    }
+
+    /// Nothing of what was fetched for a lane is to be handled now; `is_empty` says that the store had no row at a turn.
+    pub(crate) fn fetched_nothing(&mut self, id: LaneId, is_empty: bool, turn: u64) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        if lane.phase != Phase::Fetching {
+            return;
+        }
+        // A person took its rows away, unless something came in the meantime; or those there are not due.
+        let is_gone = is_empty && lane.coming == 0 && lane.touched <= turn;
+        self.rest(id);
+        if is_gone {
+            self.forget(id);
+        }
+    }
+
+    /// A row in the lane table was handled or given up, and is being taken out of the store.
+    pub(crate) fn leaves(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        lane.changing += 1;
+        if let Phase::Working(left) = lane.phase {
+            lane.phase = match left {
+                0 | 1 => Phase::Emptying,
+                _ => Phase::Working(left - 1),
+            };
+        }
+    }
+
+    /// The head of a lane is being put off, or holds it: nothing of it is in the lane table any more.
+    pub(crate) fn put_back(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        lane.open = false;
+        lane.changing += 1;
+        if let Phase::Working(_) = lane.phase {
+            self.rest(id);
+        }
+    }
+
+    /// What was fetched of a lane is not handled now: something older is put off first.
+    pub(crate) fn drop_fetched(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.open = false;
+            self.rest(id);
+        }
+    }
+
+    /// The store was told of a change of a row of a lane, which is out of the store if it `left`. Whether the lane may have others that are due.
+    pub(crate) fn changed(&mut self, id: LaneId, left: bool) -> bool {
+        self.turn += 1;
+        if left {
+            self.left(id, 1);
+        }
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return false;
+        };
+        lane.changing = lane.changing.saturating_sub(1);
+        lane.touched = self.turn;
+        if lane.phase != Phase::Emptying || lane.changing > 0 {
+            return false;
+        }
+        self.rest(id);
+        !self.forget_if_empty(id)
+    }
+
+    /// What can be compared with [`reconcile`](Self::reconcile) later.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    /// What the store knew at a turn: lanes that are unknown here are parked, and resting ones that it does not know are not. Answers those that may have been free by now.
+    pub(crate) fn reconcile(&mut self, told: &[ParkedLane], turn: u64) -> Vec<LaneId> {
+        let forgot_since = self.forgot > turn;
+        let mut doubtful = Vec::new();
+        let known: HashMap<LaneId, u64> = told.iter().map(|one| (one.lane, one.rows)).collect();
+        let stale: Vec<LaneId> = self
+            .lanes
+            .iter()
+            .filter(|(id, lane)| lane.is_at_rest_since(turn) && !known.contains_key(id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in stale {
+            self.forget(id);
+        }
+        for one in told {
+            match self.lanes.get_mut(&one.lane) {
+                Some(lane) if lane.is_at_rest_since(turn) => {
+                    self.rows = self.rows - lane.rows + one.rows;
+                    lane.rows = one.rows;
+                }
+                Some(_) => {}
+                None => {
+                    self.park(one.lane, one.rows);
+                    self.arrived(one.lane, one.rows);
+                    if forgot_since {
+                        doubtful.push(one.lane);
+                    }
+                }
+            }
+        }
+        doubtful
+    }
+
+    fn left(&mut self, id: LaneId, count: u64) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            let count = count.min(lane.rows);
+            lane.rows -= count;
+            self.rows -= count;
+        }
+    }
+
+    fn rest(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && lane.phase != Phase::Resting
+        {
+            lane.phase = Phase::Resting;
+            self.busy -= 1;
+        }
+    }
+
+    /// Forgets a lane without rows; whether it did.
+    fn forget_if_empty(&mut self, id: LaneId) -> bool {
+        let is_empty = self.lanes.get(&id).is_some_and(|lane| {
+            lane.rows == 0 && lane.coming == 0 && lane.changing == 0 && lane.phase == Phase::Resting
+        });
+        if is_empty {
+            self.forget(id);
+        }
+        is_empty
+    }
+
+    fn forget(&mut self, id: LaneId) {
+        self.set_held(id, false);
+        self.rest(id);
+        if let Some(lane) = self.lanes.remove(&id) {
+            self.rows -= lane.rows;
+            self.turn += 1;
+            self.forgot = self.turn;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

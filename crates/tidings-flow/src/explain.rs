@@ -1,0 +1,439 @@
+//! Where an event is in a group, and why: one sentence for a person who asks at night. Pure; who asks gathers what is known.
+//!
+//! **Source**: "where did order-123 get stuck?"
+
+use std::fmt;
+use tidings_core::Timestamp;
+use tidings_core::broker::Position;
+
+/// What is known of an event in one group.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The group.
+    pub group: String,
+    /// Whether the group's patterns match the event; `None` where the broker does not tell.
+    pub subscribed: Option<bool>,
+    /// Where the event stands, on a broker with a total order.
+    pub position: Option<Position>,
+    /// The first position that the group has not settled.
+    pub cursor: Option<Position>,
+    /// When that last moved.
+    pub moved_at: Option<Timestamp>,
+    /// Who works for the group now.
+    pub owner: Option<String>,
+    /// Why a person paused the group.
+    pub paused: Option<String>,
+    /// When the inbox took the event, where the group has one.
+    pub handled_at: Option<Timestamp>,
+    /// Its row among the parked deliveries of the group.
+    pub parked: Option<KnownParked>,
+    /// Its dead letter.
+    pub letter: Option<KnownLetter>,
+    /// Events of the group's patterns between its cursor and this event.
+    pub before: u64,
+    /// The oldest of them with the same key.
+    pub before_of_key: Option<String>,
+    /// Events that the group emitted because of it: ids and types.
+    pub caused: Vec<Caused>,
+}
+
+/// A parked delivery as far as it explains something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownParked {
+    /// When it is tried; `None` behind another row, and while it is held.
+    pub due: Option<Timestamp>,
+    /// Attempts that failed so far.
+    pub attempts: u32,
+    /// Why the last one failed.
+    pub error: Option<String>,
+    /// The oldest row of its lane, unless it is that itself.
+    pub head: Option<String>,
+    /// Rows before it in its lane.
+    pub rows_before: u64,
+}
+
+/// A dead letter as far as it explains something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownLetter {
+    /// Its name.
+    pub id: String,
+    /// `open`, `redriven`, `resolved`, `discarded` or `edited`.
+    pub status: String,
+    /// Why the event was given up.
+    pub reason: String,
+    /// When it was given up.
+    pub died: Timestamp,
+    /// Why a person decided as he did.
+    pub decided_why: Option<String>,
+}
+
+/// An event that was emitted because of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caused {
+    /// Its id.
+    pub event_id: String,
+    /// Its type.
+    pub event_type: String,
+}
+
+/// Where an event is in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Whereabouts {
+    /// The group does not ask for events of its type.
+    NotSubscribed,
+    /// The group is done with it.
+    Handled {
+        /// When, if the inbox says so; else not after the last time the group moved on.
+        at: Option<Timestamp>,
+        /// Whether `at` is exact.
+        exact: bool,
+    },
+    /// It waits for its turn.
+    Waiting {
+        /// Events of the group before it.
+        before: u64,
+        /// The oldest of them with the same key.
+        behind: Option<String>,
+        /// Whether anybody works for the group.
+        worked_for: bool,
+    },
+    /// The group is paused by a person, or the event would be handled.
+    Paused {
+        /// Why.
+        reason: String,
+    },
+    /// It failed, and is tried again.
+    Retrying {
+        /// When; `None` at the next look.
+        at: Option<Timestamp>,
+        /// Which attempt comes next, from 1.
+        attempt: u32,
+        /// Why the last one failed.
+        error: Option<String>,
+    },
+    /// Another event of its key failed and goes first.
+    ParkedBehind {
+        /// The event that everything waits for.
+        head: String,
+        /// Events before it in its lane.
+        rows_before: u64,
+    },
+    /// It was given up.
+    DeadLettered {
+        /// The name of the dead letter.
+        letter: String,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// It was handed back by a person, and is handled next.
+    Redriven {
+        /// The name of the dead letter.
+        letter: String,
+    },
+    /// A person gave it up for good, or put an edited copy in its place.
+    Decided {
+        /// What: `discarded` or `edited`.
+        what: String,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Neither broker nor store says anything about it.
+    Unknown,
+}
+
+/// Says where an event is in a group, by what is known; the strongest word first: what a person decided, what the store keeps, what the cursor says.
+pub fn explain(known: &Known) -> Whereabouts {
+    if let Some(letter) = &known.letter {
+        match letter.status.as_str() {
+            "open" => {
+                return Whereabouts::DeadLettered {
+                    letter: letter.id.clone(),
+                    reason: letter.reason.clone(),
+                    at: letter.died,
+                };
+            }
+            "discarded" | "edited" => {
+                return Whereabouts::Decided {
+                    what: letter.status.clone(),
+                    reason: letter.decided_why.clone(),
+                };
+            }
+            "redriven" if known.paused.is_none() => {
+                return Whereabouts::Redriven {
+                    letter: letter.id.clone(),
+                };
+            }
+            _ => {}
+        }
+    }
+    if let Some(reason) = known.paused.clone().filter(|_| !is_settled(known)) {
+        return Whereabouts::Paused { reason };
+    }
+    if let Some(parked) = &known.parked {
+        return match &parked.head {
+            Some(head) => Whereabouts::ParkedBehind {
+                head: head.clone(),
+                rows_before: parked.rows_before,
+            },
+            None => Whereabouts::Retrying {
+                at: parked.due,
+                attempt: parked.attempts.saturating_add(1),
+                error: parked.error.clone(),
+            },
+        };
+    }
+    if let Some(at) = known.handled_at {
+        return Whereabouts::Handled {
+            at: Some(at),
+            exact: true,
+        };
+    }
+    if known.subscribed == Some(false) {
+        return Whereabouts::NotSubscribed;
+    }
+    match (known.position, known.cursor) {
+        (Some(position), Some(cursor)) if position < cursor => Whereabouts::Handled {
+            at: known.moved_at,
+            exact: false,
+        },
+        (Some(_), Some(_)) => Whereabouts::Waiting {
+            before: known.before,
+            behind: known.before_of_key.clone(),
+            worked_for: known.owner.is_some(),
+        },
+        _ => Whereabouts::Unknown,
+    }
+}
+
+/// Whether the group is done with the event, whatever else is true.
+fn is_settled(known: &Known) -> bool {
+    let passed = match (known.position, known.cursor) {
+        (Some(position), Some(cursor)) => position < cursor,
+        _ => false,
+    };
+    known.parked.is_none() && (passed || known.handled_at.is_some())
+}
+
+impl Whereabouts {
+    /// One word for programs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::NotSubscribed => "not_subscribed",
+            Self::Handled { .. } => "handled",
+            Self::Waiting { .. } => "waiting",
+            Self::Paused { .. } => "paused",
+            Self::Retrying { .. } => "retrying",
+            Self::ParkedBehind { .. } => "parked",
+            Self::DeadLettered { .. } => "dead_lettered",
+            Self::Redriven { .. } => "redriven",
+            Self::Decided { .. } => "decided",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether nothing more happens unless a person does something.
+    pub fn is_stuck(&self) -> bool {
+        match self {
+            Self::DeadLettered { .. } | Self::Paused { .. } => true,
+            Self::Waiting { worked_for, .. } => !worked_for,
+            _ => false,
+        }
+    }
+
+    /// The command that a person runs next; `None` where nothing is to be done.
+    pub fn next_command(&self, group: &str, event_id: &str) -> Option<String> {
+        match self {
+            Self::DeadLettered { .. } => {
+                Some(format!("tidings dlq show {event_id} --consumer {group}"))
+            }
+            Self::ParkedBehind { head, .. } => {
+                Some(format!("tidings event explain {head} --group {group}"))
+            }
+            Self::Paused { .. } => Some(format!("tidings consumer resume {group}")),
+            Self::Retrying { .. } => {
+                Some(format!("tidings retry now {event_id} --consumer {group}"))
+            }
+            Self::Waiting {
+                behind: Some(behind),
+                worked_for: true,
+                ..
+            } => Some(format!("tidings event explain {behind} --group {group}")),
+            Self::Waiting {
+                worked_for: false, ..
+            } => Some("tidings consumer ls".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSubscribed => f.write_str("not subscribed to events of this type"),
+            Self::Handled {
+                at: Some(at),
+                exact: true,
+            } => write!(f, "handled at {at}"),
+            Self::Handled {
+                at: Some(at),
+                exact: false,
+            } => write!(f, "handled, not after {at}"),
+            Self::Handled { at: None, .. } => f.write_str("handled"),
+            Self::Waiting {
+                before,
+                behind,
+                worked_for,
+            } => {
+                write!(f, "waits: {before} events of the group come first")?;
+                if let Some(behind) = behind {
+                    write!(f, ", of its key {behind}")?;
+                }
+                match worked_for {
+                    true => Ok(()),
+                    false => f.write_str("; nobody works for the group"),
+                }
+            }
+            Self::Paused { reason } => write!(f, "waits: the group is paused ({reason})"),
+            Self::Retrying { at, attempt, error } => {
+                match at {
+                    Some(at) => write!(f, "is tried again at {at}, attempt {attempt}")?,
+                    None => write!(f, "is tried again soon, attempt {attempt}")?,
+                }
+                match error {
+                    Some(error) => write!(f, "; the last one failed: {error}"),
+                    None => Ok(()),
+                }
+            }
+            Self::ParkedBehind { head, rows_before } => {
+                write!(
+                    f,
+                    "is parked behind {head}; {rows_before} of its key come first"
+                )
+            }
+            Self::DeadLettered { letter, reason, at } => {
+                write!(f, "was given up at {at} as {letter}: {reason}")
+            }
+            Self::Redriven { letter } => {
+                write!(f, "was handed back from {letter} and is handled next")
+            }
+            Self::Decided { what, reason } => match reason {
+                Some(reason) => write!(f, "was {what} by a person: {reason}"),
+                None => write!(f, "was {what} by a person"),
+            },
+            Self::Unknown => f.write_str("neither the broker nor the store tells"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn known() -> Known {
+        Known {
+            group: "shipping".to_owned(),
+            subscribed: Some(true),
+            position: Some(Position(7)),
+            cursor: Some(Position(5)),
+            owner: Some("pid 17".to_owned()),
+            before: 2,
+            before_of_key: Some("evt-5".to_owned()),
+            ..Known::default()
+        }
+    }
+
+    #[test]
+    fn what_waits_says_for_whom() {
+        let waits = explain(&known());
+
+        assert_eq!(
+            waits.to_string(),
+            "waits: 2 events of the group come first, of its key evt-5"
+        );
+        assert_eq!(
+            waits.next_command("shipping", "evt-7").unwrap(),
+            "tidings event explain evt-5 --group shipping"
+        );
+        let mut alone = known();
+        alone.owner = None;
+        assert!(explain(&alone).is_stuck());
+    }
+
+    #[test]
+    fn the_store_knows_better_than_the_cursor() {
+        let mut parked = known();
+        parked.cursor = Some(Position(9));
+        assert_eq!(explain(&parked).as_str(), "handled");
+        parked.parked = Some(KnownParked {
+            due: Some(at("2026-11-29T10:00:00Z")),
+            attempts: 3,
+            error: Some("smtp: 421".to_owned()),
+            head: None,
+            rows_before: 0,
+        });
+
+        assert_eq!(
+            explain(&parked).to_string(),
+            "is tried again at 2026-11-29T10:00:00Z, attempt 4; the last one failed: smtp: 421"
+        );
+        if let Some(row) = &mut parked.parked {
+            row.head = Some("evt-5".to_owned());
+            row.rows_before = 2;
+        }
+        assert_eq!(
+            explain(&parked).to_string(),
+            "is parked behind evt-5; 2 of its key come first"
+        );
+    }
+
+    #[test]
+    fn what_a_person_decided_comes_first() {
+        let mut dead = known();
+        dead.cursor = Some(Position(9));
+        let letter = |status: &str| KnownLetter {
+            id: "dl-1".to_owned(),
+            status: status.to_owned(),
+            reason: "no such order".to_owned(),
+            died: at("2026-11-29T10:00:00Z"),
+            decided_why: Some("INC-4711".to_owned()),
+        };
+        dead.letter = Some(letter("open"));
+        let explained = explain(&dead);
+        assert!(explained.is_stuck());
+        assert_eq!(
+            explained.to_string(),
+            "was given up at 2026-11-29T10:00:00Z as dl-1: no such order"
+        );
+
+        dead.letter = Some(letter("discarded"));
+        assert_eq!(
+            explain(&dead).to_string(),
+            "was discarded by a person: INC-4711"
+        );
+        dead.letter = Some(letter("resolved"));
+        assert_eq!(explain(&dead).as_str(), "handled");
+        dead.letter = Some(letter("redriven"));
+        assert_eq!(explain(&dead).as_str(), "redriven");
+    }
+
+    #[test]
+    fn a_pause_explains_what_waits_and_nothing_else() {
+        let mut paused = known();
+        paused.paused = Some("deploying".to_owned());
+        assert_eq!(explain(&paused).as_str(), "paused");
+
+        paused.cursor = Some(Position(9));
+        assert_eq!(explain(&paused).as_str(), "handled");
+        paused.subscribed = Some(false);
+        paused.cursor = Some(Position(5));
+        paused.paused = None;
+        assert_eq!(explain(&paused), Whereabouts::NotSubscribed);
+    }
+}

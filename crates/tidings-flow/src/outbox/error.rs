@@ -1,0 +1,53 @@
+//! Why a relay did not end as it should.
+
+use std::time::Duration;
+use tidings_core::{Code, ErrorClass, codes};
+
+/// Why a relay did not end as it should.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// The time to drain was over.
+    #[error(
+        "the relay of {outbox} was not done after {deadline:?}: {in_flight_rows} events were on their way or not settled; the next relay sends again what is not settled"
+    )]
+    Unfinished {
+        /// The outbox.
+        outbox: String,
+        /// Events whose outcome or settling was not known.
+        in_flight_rows: usize,
+        /// The time that it had.
+        deadline: Duration,
+    },
+    /// A task of ours ended unexpectedly.
+    #[error(
+        "the relay of {outbox} ended unexpectedly; this is a defect of tidings, please report it"
+    )]
+    Bug {
+        /// The outbox.
+        outbox: String,
+    },
+}
+
+impl RelayError {
+    /// What the error means for the caller.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unfinished { .. } => ErrorClass::Transient,
+            Self::Bug { .. } => ErrorClass::Bug,
+        }
+    }
+
+    /// Whether events may have been sent without being settled.
+    pub fn may_have_happened(&self) -> bool {
+        true
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unfinished { .. } => codes::RELAY_UNFINISHED,
+            Self::Bug { .. } => codes::BUG,
+        }
+    }
+}
