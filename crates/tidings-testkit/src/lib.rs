@@ -6,8 +6,13 @@
 mod assert;
 pub mod broker;
 mod clock;
+pub mod conformance;
+#[cfg(feature = "databases")]
+pub mod database;
 pub mod disk;
 pub mod loan_data;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 mod scenario;
 mod stage;
 mod virtual_time;

@@ -23,6 +23,21 @@ struct StockCounted {
     shelf: Option<u32>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Carrier(u64);
+
+impl std::fmt::Display for Carrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "carrier-{}", self.0)
+    }
+}
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "parcel.delivered", key = "carrier", crate = "tidings_core")]
+struct ParcelDelivered {
+    carrier: Option<Carrier>,
+}
+
 #[derive(Event, Serialize, Deserialize)]
 #[event(type = "night.fallen", crate = "::tidings_core")]
 struct NightFallen {}
@@ -52,4 +67,8 @@ fn a_key_of_another_type_is_printed_and_an_absent_one_means_unordered() {
 
     assert_eq!(counted(Some(12)).key().as_deref(), Some("12"));
     assert_eq!(counted(None).key(), None);
+    let delivered = ParcelDelivered {
+        carrier: Some(Carrier(7)),
+    };
+    assert_eq!(delivered.key().as_deref(), Some("carrier-7"));
 }

@@ -129,9 +129,10 @@ impl Group {
         GroupStatus {
             name: name.clone(),
             patterns: self.patterns.clone(),
-            position: Position(self.watermark.position()),
+            position: Some(Position(self.watermark.position())),
             moved_at: self.moved_at,
             owner: self.leased.then(|| "this test".to_owned()),
+            abandoned: false,
         }
     }
 
@@ -146,6 +147,7 @@ impl Group {
         GroupLag {
             events: oldest.map_or(0, |_| 1 + open.count() as u64),
             age: oldest.map_or(Duration::ZERO, |event| now.since(event.append_time)),
+            ..GroupLag::default()
         }
     }
 }

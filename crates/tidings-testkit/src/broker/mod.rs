@@ -6,6 +6,7 @@ mod subscription;
 use group::Group;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidings_core::broker::{
     Admin, Broker, BrokerError, Capabilities, GroupLag, GroupName, GroupStatus, KeyOrder, Page,
@@ -21,12 +22,15 @@ const NAME: &str = "memory";
 
 /// A broker in memory: the fake beside the real ones.
 ///
-/// Clones share the events, so that a test can keep one and look at what happened.
+/// Clones share the events, so that a test can keep one and look at what happened; closing one closes all. A further connection to the same events is
+/// [`another`](Self::another).
 ///
 /// **Guarantee**: none beyond the process; it declares `synced: false`.
 #[derive(Clone)]
 pub struct MemoryBroker {
     shared: Arc<Shared>,
+    /// Whether this connection was closed.
+    closed: Arc<AtomicBool>,
 }
 
 pub(crate) struct Shared {
@@ -42,7 +46,6 @@ pub(crate) struct Inner {
     pub(crate) events: Vec<Recorded>,
     pub(crate) groups: BTreeMap<GroupName, Group>,
     full: bool,
-    closed: bool,
 }
 
 impl MemoryBroker {
@@ -54,6 +57,15 @@ impl MemoryBroker {
                 inner: Mutex::new(Inner::default()),
                 end: watch::Sender::new(0),
             }),
+            closed: Arc::default(),
+        }
+    }
+
+    /// A further connection to the same events and groups: closing one leaves the other open, as with clients of a real broker.
+    pub fn another(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            closed: Arc::default(),
         }
     }
 
@@ -97,9 +109,6 @@ impl Shared {
 
     fn append(&self, envelope: &Envelope) -> PublishOutcome {
         let mut inner = self.lock();
-        if inner.closed {
-            return Err(PublishError::refused(&BrokerError::Closed));
-        }
         if inner.full {
             let path = NAME.into();
             return Err(PublishError::refused(&BrokerError::DiskFull { path }));
@@ -118,14 +127,6 @@ impl Shared {
 }
 
 impl Inner {
-    pub(crate) fn check_open(&self) -> Result<(), BrokerError> {
-        if self.closed {
-            Err(BrokerError::Closed)
-        } else {
-            Ok(())
-        }
-    }
-
     pub(crate) fn start(&self, start: StartAt) -> u64 {
         match start {
             StartAt::Earliest => 0,
@@ -159,6 +160,15 @@ impl Inner {
     }
 }
 
+/// Whether a connection may still be used.
+pub(crate) fn check_open(closed: &AtomicBool) -> Result<(), BrokerError> {
+    if closed.load(Ordering::Acquire) {
+        Err(BrokerError::Closed)
+    } else {
+        Ok(())
+    }
+}
+
 /// Whether an event is wanted: by one of the patterns, or as everything but internal facts where there are none.
 pub(crate) fn wanted(patterns: &[Pattern], envelope: &Envelope) -> bool {
     let event_type = envelope.event_type();
@@ -173,6 +183,7 @@ impl Broker for MemoryBroker {
         Capabilities {
             name: NAME,
             key_order: KeyOrder::AcrossInstances,
+            group_leased: true,
             replay: true,
             old_events_for_late_groups: true,
             payload_bytes_max: PAYLOAD_BYTES_MAX,
@@ -184,7 +195,10 @@ impl Broker for MemoryBroker {
         Box::pin(async move {
             let outcomes = batch
                 .iter()
-                .map(|envelope| self.shared.append(envelope))
+                .map(|envelope| {
+                    check_open(&self.closed).map_err(|error| PublishError::refused(&error))?;
+                    self.shared.append(envelope)
+                })
                 .collect();
             self.shared.wake();
             outcomes
@@ -195,7 +209,7 @@ impl Broker for MemoryBroker {
         &'a self,
         request: &'a SubscribeRequest,
     ) -> BoxFuture<'a, Result<Subscription, BrokerError>> {
-        Box::pin(async move { subscription::subscribe(&self.shared, request) })
+        Box::pin(async move { subscription::subscribe(&self.shared, &self.closed, request) })
     }
 
     fn reader(&self) -> Option<&dyn Reader> {
@@ -208,7 +222,7 @@ impl Broker for MemoryBroker {
 
     fn close(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
         Box::pin(async move {
-            self.shared.lock().closed = true;
+            self.closed.store(true, Ordering::Release);
             self.shared.wake();
             Ok(())
         })
@@ -259,7 +273,7 @@ impl Reader for MemoryBroker {
             let mut ends = self.shared.ends();
             loop {
                 let end = *ends.borrow_and_update();
-                self.shared.lock().check_open()?;
+                check_open(&self.closed)?;
                 if end > position.0 || ends.changed().await.is_err() {
                     return Ok(());
                 }
@@ -286,13 +300,10 @@ impl Admin for MemoryBroker {
             let mut inner = self.shared.lock();
             inner.group(name)?;
             let inner = &*inner;
-            Ok(inner.groups.get(name).map_or(
-                GroupLag {
-                    events: 0,
-                    age: std::time::Duration::ZERO,
-                },
-                |group| group.lag(&inner.events, now),
-            ))
+            Ok(inner
+                .groups
+                .get(name)
+                .map_or(GroupLag::default(), |group| group.lag(&inner.events, now)))
         })
     }
 
@@ -300,13 +311,13 @@ impl Admin for MemoryBroker {
         &'a self,
         name: &'a GroupName,
         start: StartAt,
-    ) -> BoxFuture<'a, Result<Position, BrokerError>> {
+    ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
         Box::pin(async move {
             let now = self.shared.now();
             let mut inner = self.shared.lock();
             let position = inner.start(start);
             inner.idle_group(name)?.seek(position, now);
-            Ok(Position(position))
+            Ok(Some(Position(position)))
         })
     }
 

@@ -15,10 +15,11 @@ use tokio::sync::watch;
 /// Joins a group; one holder at a time.
 pub(crate) fn subscribe(
     shared: &Arc<Shared>,
+    closed: &Arc<AtomicBool>,
     request: &SubscribeRequest,
 ) -> Result<Subscription, BrokerError> {
+    super::check_open(closed)?;
     let mut inner = shared.lock();
-    inner.check_open()?;
     let start = inner.start(request.start);
     let group = inner
         .groups
@@ -41,6 +42,7 @@ pub(crate) fn subscribe(
         group: request.group.clone(),
         generation: scope.generation,
         left: AtomicBool::new(false),
+        closed: Arc::clone(closed),
     });
     Ok(Subscription {
         receive: Box::new(MemoryReceive {
@@ -60,6 +62,8 @@ struct Member {
     group: GroupName,
     generation: u64,
     left: AtomicBool,
+    /// Whether the connection that it came by was closed.
+    closed: Arc<AtomicBool>,
 }
 
 impl Member {
@@ -103,7 +107,7 @@ impl Receive for MemoryReceive {
             }
             loop {
                 self.ends.borrow_and_update();
-                self.member.shared.lock().check_open()?;
+                super::check_open(&self.member.closed)?;
                 let deliveries = self.member.with_group(|group, events| {
                     let taken = group.hand_out(events, events_max);
                     taken
@@ -113,6 +117,7 @@ impl Receive for MemoryReceive {
                             position: Some(event.position),
                             append_time: Some(event.append_time),
                             envelope: event.envelope.clone(),
+                            problem: None,
                         })
                         .collect::<Vec<_>>()
                 });

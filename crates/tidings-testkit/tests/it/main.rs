@@ -1,7 +1,13 @@
 //! The test kit, used as a test of an application would use it.
 
 // `cfg(test)` is always set here; it tells clippy that helpers are test code, too.
+#[cfg(feature = "conformance")]
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod memory_broker;
+#[cfg(feature = "conformance")]
+#[cfg(test)]
+mod planted;
 #[cfg(test)]
 mod scenario;

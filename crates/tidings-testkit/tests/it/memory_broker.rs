@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::broker::{
-    Admin as _, Broker as _, BrokerError, Delivery, GroupName, Position, PublishError, ReadRequest,
-    Reader as _, Received, SettleAction, SettleError, StartAt, SubscribeRequest, Subscription,
+    Admin as _, Broker as _, BrokerError, Delivery, GroupName, LookUpBy, LookUpRequest, Position,
+    PublishError, ReadRequest, Reader as _, Received, SettleAction, SettleError, StartAt,
+    SubscribeRequest, Subscription, TailRequest,
 };
-use tidings_core::{Envelope, EnvelopeParts};
+use tidings_core::{Envelope, EnvelopeParts, Pattern};
 use tidings_flow::runtime::SystemClock;
 use tidings_testkit::MemoryBroker;
 
@@ -180,7 +181,7 @@ async fn a_group_starts_where_it_is_told_and_can_be_moved() {
     drop(latest);
 
     let to = StartAt::Position(Position(2));
-    assert_eq!(broker.seek(&name(), to).await.unwrap(), Position(2));
+    assert_eq!(broker.seek(&name(), to).await.unwrap(), Some(Position(2)));
     assert_eq!(broker.lag(&name()).await.unwrap().events, 2);
     assert_eq!(ids(&next(&mut join(&broker).await, 10).await), ["c", "d"]);
 }
@@ -201,7 +202,7 @@ async fn lag_counts_what_is_wanted_and_not_settled() {
 
     assert_eq!(broker.lag(&name()).await.unwrap().events, 1);
     let groups = broker.groups().await.unwrap();
-    assert_eq!(groups[0].position, Position(0));
+    assert_eq!(groups[0].position, Some(Position(0)));
     assert!(groups[0].owner.is_some());
 }
 
@@ -263,4 +264,59 @@ async fn a_full_broker_refuses_and_a_closed_one_too() {
         Err(BrokerError::Closed)
     ));
     assert_eq!(broker.events().len(), 1);
+}
+
+#[tokio::test]
+async fn events_are_looked_up_by_id_and_by_dedupe_key() {
+    let broker = broker();
+    publish(&broker, &["a", "b", "a"]).await;
+    let fact = envelope("fact", "tidings.note.taken");
+    broker.publish(std::slice::from_ref(&fact)).await;
+
+    let request = LookUpRequest {
+        by: LookUpBy::EventId("a"),
+        from: Position(0),
+        patterns: &[],
+        events_max: 10,
+    };
+    let page = broker.look_up(request).await.unwrap();
+    let positions: Vec<u64> = page.events.iter().map(|event| event.position.0).collect();
+    assert_eq!((positions, page.at_end), (vec![0, 2], true));
+    let asked = [
+        envelope("b", "x"),
+        envelope("c", "x"),
+        fact,
+        envelope("a", "x"),
+    ];
+    let found = broker.recorded(&asked).await.unwrap();
+    let positions: Vec<Option<u64>> = found
+        .iter()
+        .map(|found| found.as_ref().map(|event| event.position.0))
+        .collect();
+    assert_eq!(positions, [Some(1), None, Some(3), Some(0)]);
+}
+
+#[tokio::test]
+async fn reading_along_tells_the_end_once_and_goes_on() {
+    let broker = broker();
+    publish(&broker, &["a", "b", "c", "d", "e"]).await;
+    let request = TailRequest {
+        patterns: vec![Pattern::everything()],
+        start: StartAt::Position(Position(2)),
+    };
+
+    let mut tail = broker.tail(request).await.unwrap();
+    let page = tail.next(2).await.unwrap();
+    let places: Vec<&str> = page.events.iter().map(|event| &*event.place).collect();
+    assert_eq!(places, ["2", "3"]);
+    assert!(!page.at_end);
+    assert_eq!(tail.next(2).await.unwrap().events.len(), 1);
+    let end = tail.next(2).await.unwrap();
+    assert!(end.at_end && end.events.is_empty());
+
+    let (page, ()) = tokio::join!(tail.next(2), async {
+        tokio::task::yield_now().await;
+        publish(&broker, &["f"]).await;
+    });
+    assert_eq!(page.unwrap().events[0].position, Some(Position(5)));
 }

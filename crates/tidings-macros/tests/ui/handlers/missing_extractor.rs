@@ -1,0 +1,23 @@
+//! A handler can only ask for extractors.
+
+#![allow(unused_variables)]
+
+use tidings::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "order.placed", version = 1, key = "order_id")]
+struct OrderPlaced {
+    order_id: String,
+}
+
+struct Database;
+
+async fn reserve(order: OrderPlaced, database: Database) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+fn build(tidings: &Tidings) {
+    let _ = tidings.consumer("inventory").on(reserve);
+}
+
+fn main() {}

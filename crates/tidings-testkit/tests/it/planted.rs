@@ -1,0 +1,271 @@
+//! The suite of brokers finds bugs: each is planted into the broker in memory, and the property that must see it fails.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tidings_core::broker::{
+    Admin, Broker, BrokerError, Capabilities, PublishOutcome, Reader, Receipt, Receive, Received,
+    Settle, SettleAction, SettleError, SubscribeRequest, Subscription, Token,
+};
+use tidings_core::{BoxFuture, Envelope, Timestamp};
+use tidings_flow::runtime::SystemClock;
+use tidings_testkit::MemoryBroker;
+use tidings_testkit::conformance::broker::{Ending, Fixture, Traits, run_some};
+
+/// What is wrong with the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bug {
+    /// Acknowledges an event in fifty and forgets it.
+    Forgets,
+    /// Hands every tenth event out twice.
+    Doubles,
+    /// Appends a batch from its end.
+    Reverses,
+    /// Loses the source of an event.
+    Strips,
+    /// Takes a release for an acknowledgement.
+    DropsReleased,
+    /// Settles everything before what is acknowledged.
+    SettlesBefore,
+    /// Says that a stale token was settled.
+    BelievesAnybody,
+    /// Accepts events after it was closed, and forgets them.
+    OutlivesItsEnd,
+    /// Lets no second group see anything.
+    OneGroup,
+}
+
+/// A broker in memory with a bug.
+struct Buggy {
+    inner: MemoryBroker,
+    bug: Bug,
+    published: AtomicU64,
+    first_group: Arc<Mutex<Option<String>>>,
+}
+
+impl Broker for Buggy {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>> {
+        Box::pin(async move {
+            let mut batch = batch.to_vec();
+            match self.bug {
+                Bug::Reverses => batch.reverse(),
+                Bug::Strips => {
+                    let strip = |envelope: &Envelope| {
+                        let mut parts = envelope.parts();
+                        parts.source = None;
+                        Envelope::trusted(parts)
+                    };
+                    batch = batch.iter().map(strip).collect();
+                }
+                _ => {}
+            }
+            let mut outcomes = Vec::new();
+            for envelope in &batch {
+                let number = self.published.fetch_add(1, Ordering::AcqRel);
+                if self.bug == Bug::Forgets && number % 50 == 7 {
+                    outcomes.push(Ok(Receipt { position: None }));
+                    continue;
+                }
+                let mut outcome =
+                    Broker::publish(&self.inner, std::slice::from_ref(envelope)).await;
+                if self.bug == Bug::OutlivesItsEnd {
+                    outcome = vec![Ok(Receipt { position: None })];
+                }
+                outcomes.append(&mut outcome);
+            }
+            outcomes
+        })
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        request: &'a SubscribeRequest,
+    ) -> BoxFuture<'a, Result<Subscription, BrokerError>> {
+        Box::pin(async move {
+            let joined = self.inner.subscribe(request).await?;
+            let mut first = self.first_group.lock().unwrap();
+            let name = request.group.to_string();
+            let is_first = *first.get_or_insert_with(|| name.clone()) == name;
+            Ok(Subscription {
+                receive: Box::new(BuggyReceive {
+                    inner: joined.receive,
+                    bug: self.bug,
+                    silent: self.bug == Bug::OneGroup && !is_first,
+                }),
+                settle: Arc::new(BuggySettle {
+                    inner: joined.settle,
+                    bug: self.bug,
+                }),
+                resumed: joined.resumed,
+            })
+        })
+    }
+
+    fn reader(&self) -> Option<&dyn Reader> {
+        self.inner.reader()
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        self.inner.admin()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.inner.close()
+    }
+}
+
+struct BuggyReceive {
+    inner: Box<dyn Receive>,
+    bug: Bug,
+    silent: bool,
+}
+
+impl Receive for BuggyReceive {
+    fn receive(&mut self, events_max: usize) -> BoxFuture<'_, Result<Received, BrokerError>> {
+        Box::pin(async move {
+            if self.silent {
+                return std::future::pending().await;
+            }
+            let mut received = self.inner.receive(events_max).await?;
+            if let Received::Deliveries { deliveries, .. } = &mut received
+                && self.bug == Bug::Doubles
+            {
+                let again = deliveries.iter().find(|it| it.token.0 % 10 == 3).cloned();
+                deliveries.extend(again);
+            }
+            Ok(received)
+        })
+    }
+
+    fn is_caught_up(&self) -> bool {
+        self.inner.is_caught_up()
+    }
+
+    fn behind(&self, now: Timestamp) -> Option<Duration> {
+        self.inner.behind(now)
+    }
+}
+
+struct BuggySettle {
+    inner: Arc<dyn Settle>,
+    bug: Bug,
+}
+
+impl Settle for BuggySettle {
+    fn settle<'a>(
+        &'a self,
+        outcomes: &'a [(Token, SettleAction)],
+    ) -> BoxFuture<'a, Vec<Result<(), SettleError>>> {
+        Box::pin(async move {
+            let mut told = Vec::new();
+            for (token, action) in outcomes {
+                match (self.bug, action) {
+                    (Bug::DropsReleased, SettleAction::Release) => {
+                        told.push((*token, SettleAction::Ack));
+                    }
+                    (Bug::SettlesBefore, SettleAction::Ack) => {
+                        let before = (0..token.0).map(|it| (Token(it), SettleAction::Ack));
+                        self.inner.settle(&before.collect::<Vec<_>>()).await;
+                        told.push((*token, *action));
+                    }
+                    _ => told.push((*token, *action)),
+                }
+            }
+            let answers = self.inner.settle(&told).await;
+            match self.bug {
+                Bug::BelievesAnybody | Bug::Doubles | Bug::SettlesBefore => {
+                    answers.into_iter().map(|_| Ok(())).collect()
+                }
+                _ => answers,
+            }
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.inner.flush()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.inner.leave()
+    }
+}
+
+/// A place for the broker with its bug.
+struct Planted {
+    bug: Bug,
+    events: MemoryBroker,
+    first_group: Arc<Mutex<Option<String>>>,
+}
+
+impl Fixture for Planted {
+    fn name(&self) -> &'static str {
+        "planted"
+    }
+
+    fn version(&self) -> BoxFuture<'_, String> {
+        Box::pin(async move { format!("{:?}", self.bug) })
+    }
+
+    fn traits(&self) -> Traits {
+        Traits {
+            one_instance: Some("as in memory"),
+            in_process: Some("as in memory"),
+            idle_max: Duration::from_secs(1),
+            ..Traits::default()
+        }
+    }
+
+    fn test(&self) -> &'static str {
+        "planted::the_suite_finds_planted_bugs"
+    }
+
+    fn fresh<'a>(&'a self, property: &'a str) -> BoxFuture<'a, String> {
+        Box::pin(async move { property.to_owned() })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        _address: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn Broker>, BrokerError>> {
+        Box::pin(async move {
+            Ok(Arc::new(Buggy {
+                inner: self.events.another(),
+                bug: self.bug,
+                published: AtomicU64::new(0),
+                first_group: Arc::clone(&self.first_group),
+            }) as Arc<dyn Broker>)
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_finds_planted_bugs() {
+    for (bug, property) in [
+        (Bug::Forgets, "A1"),
+        (Bug::Doubles, "A1"),
+        (Bug::Reverses, "C3"),
+        (Bug::Reverses, "A14"),
+        (Bug::Strips, "B1"),
+        (Bug::DropsReleased, "A4"),
+        (Bug::DropsReleased, "A8"),
+        (Bug::SettlesBefore, "D4"),
+        (Bug::BelievesAnybody, "E8"),
+        (Bug::OutlivesItsEnd, "A10"),
+        (Bug::OneGroup, "A16"),
+        (Bug::OneGroup, "H1"),
+    ] {
+        let planted = Planted {
+            bug,
+            events: MemoryBroker::new(Arc::new(SystemClock::new())),
+            first_group: Arc::default(),
+        };
+        let report = run_some(Arc::new(planted), &[property]).await;
+
+        let ending = report.results[0].result;
+        assert_eq!(ending, Ending::Fail, "{property} does not see {bug:?}");
+    }
+}
