@@ -6,16 +6,19 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::broker::{GroupLag, GroupName, StartAt};
-use tidings_core::extract::States;
+use tidings_core::extract::{DeliveryGuarantee, States};
 use tidings_core::limits::DRAIN_TIMEOUT_DEFAULT;
 use tidings_core::pattern::{Pattern, PatternError};
+use tidings_core::store::{FailureStore, InboxStore};
 use tidings_flow::consumer::{
     Backoff, Consumer, ConsumerConfig, ConsumerHandle as FlowHandle, ConsumerStats, Observer,
+    OnFailure, Policy,
 };
 use tidings_flow::handler::{
     BatchArguments, BatchHandler, DeliveryHandler, EnvelopeArguments, EventArguments, Handler,
     HandlerFuture, HandlerResult, RawHandler, TypedBatchHandler, TypedHandler,
 };
+use tidings_flow::inbox::InboxRetention;
 
 /// A consumer group's handlers and how they are called, before it starts.
 #[doc = include_str!("docs/consumer.md")]
@@ -27,6 +30,9 @@ pub struct ConsumerBuilder {
     states: States,
     config: ConsumerConfig,
     observer: Option<Arc<dyn Observer>>,
+    failures: Option<Arc<dyn FailureStore>>,
+    inbox: Option<Arc<dyn InboxStore>>,
+    inbox_retention: InboxRetention,
     /// What is wrong so far; told by `start`, so that calls can be chained.
     wrong: Option<PatternError>,
 }
@@ -45,6 +51,9 @@ impl ConsumerBuilder {
             states: States::default(),
             config: ConsumerConfig::default(),
             observer: None,
+            failures: None,
+            inbox: None,
+            inbox_retention: InboxRetention::default(),
             wrong: None,
         }
     }
@@ -107,7 +116,76 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Attempts at one event before it becomes a dead letter; 5 unless given.
+    /// Gives the handlers an inbox, so that they can take a [`Tx`](crate::sql::Tx): a transaction in which the event is noted as handled. The inbox is looked after while the consumer runs: it forgets as
+    /// [`inbox_retention`](Self::inbox_retention) says.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub fn inbox(mut self, inbox: crate::sql::Inbox) -> Self {
+        self.states.insert(inbox.clone());
+        self.inbox = Some(Arc::new(inbox));
+        self
+    }
+
+    /// How long the inbox remembers; 14 days unless given, and never shorter than what can still be delivered again.
+    pub fn inbox_retention(mut self, retention: InboxRetention) -> Self {
+        self.inbox_retention = retention;
+        self
+    }
+
+    /// Keeps what the group cannot handle yet in this database: attempts, parked events, dead letters. Unless given, it is kept in `state.db` of the data folder; on a broker of another kind it is kept
+    /// nowhere, and a dead letter is a fact on the broker.
+    ///
+    /// Several instances of a group on one broker need a database that they share.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub fn failures(mut self, store: crate::sql::Failures) -> Self {
+        self.failures = Some(Arc::new(store));
+        self
+    }
+
+    /// Tries an event again later, after the attempts in place: after each of these waits once. Meanwhile it is parked in the store, durably, with everything behind it of its key, and the other
+    /// keys go on. Unless given, an event becomes a dead letter after the attempts in place.
+    pub fn retry_later(mut self, waits: impl IntoIterator<Item = Duration>) -> Self {
+        self.config.later = waits.into_iter().collect();
+        self
+    }
+
+    /// How long after its first failure an event is still put off until later; then it becomes a dead letter whatever is left of the schedule.
+    pub fn retry_age_max(mut self, age: Duration) -> Self {
+        self.config.age_max = Some(age);
+        self
+    }
+
+    /// Gives failures another [`Policy`] in whose chain of causes an error of this type stands.
+    pub fn policy_for<E: std::error::Error + 'static>(mut self, policy: Policy) -> Self {
+        self.config.policies.set::<E>(policy);
+        self
+    }
+
+    /// What becomes of the later events of a key whose event was given up. Unless given, they wait until a person decides, where the group needs order and every instance of it sees its store; else they are handled.
+    pub fn on_failure(mut self, policy: OnFailure) -> Self {
+        self.config.on_failure = Some(policy);
+        self
+    }
+
+    /// Handlings that the group starts a second at most, retries included: for a service behind it that cannot take more.
+    pub fn rate_max(mut self, per_second: u32) -> Self {
+        self.config.rate_max = Some(per_second);
+        self
+    }
+
+    /// Events that may be parked, of the group and of one key; beyond that the group stops, loudly.
+    pub fn parked_max(mut self, of_group: u64, of_key: u64) -> Self {
+        self.config.parked_max = of_group;
+        self.config.parked_of_key_max = of_key;
+        self
+    }
+
+    /// The version of the code, which dead letters tell: `env!("CARGO_PKG_VERSION")`, or a commit.
+    pub fn code_version(mut self, version: impl Into<String>) -> Self {
+        self.config.code_version = version.into();
+        self
+    }
+
+    /// Attempts in place at one event, before it is put off until later or becomes a dead letter; 5 unless given.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.config.attempts = attempts;
         self
@@ -153,6 +231,12 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Declares that one process at a time works for this group, as needed for the order of keys on a broker that keeps it within one instance alone.
+    pub fn single_instance(mut self) -> Self {
+        self.config.single_instance = true;
+        self
+    }
+
     /// Tells an observer what the consumer does.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
@@ -187,9 +271,15 @@ impl ConsumerBuilder {
         if let Some(observer) = self.observer {
             builder = builder.observer(observer);
         }
+        if let Some(store) = self.failures.or_else(|| inner.failures.clone()) {
+            builder = builder.failures(store);
+        }
         let running = builder.start().await?;
         let consumer = running.handle();
         inner.keep(running);
+        if let Some(inbox) = self.inbox {
+            inner.look_after(inbox, self.inbox_retention);
+        }
         Ok(ConsumerHandle {
             consumer,
             tidings: self.tidings.clone(),
@@ -218,6 +308,13 @@ impl ConsumerHandle {
     /// The group that it works for.
     pub fn group(&self) -> &GroupName {
         self.consumer.group()
+    }
+
+    /// What may be said of its handlers' effects when an event is delivered more than once, as happens after every crash: the weakest of what they claim.
+    ///
+    /// A consumer is [`EffectOnce`](DeliveryGuarantee::EffectOnce) only if each of its handlers takes the transaction from its arguments.
+    pub fn delivery(&self) -> DeliveryGuarantee {
+        self.consumer.delivery()
     }
 
     /// Starts no further handlings; those that run go on.

@@ -5,6 +5,10 @@ use crate::tidings::Inner;
 use std::time::Duration;
 use tidings_flow::consumer::ConsumerHandle;
 
+/// How long the end waits for what consumers have stated in `state.db` to reach the log.
+#[cfg(feature = "sqlite")]
+const LAST_FACTS_WAIT: Duration = Duration::from_secs(1);
+
 /// Waits until every consumer has finished what has happened, then stops.
 pub(crate) async fn drain(inner: &Inner, limit: Duration) -> Result<(), Error> {
     let started = inner.clock.elapsed();
@@ -28,6 +32,19 @@ pub(crate) async fn stop(inner: &Inner, limit: Duration) -> Result<(), Error> {
         let stopped = consumer.drain(left).await.map_err(Error::from);
         outcome = outcome.and(stopped);
     }
+    #[cfg(feature = "sqlite")]
+    if let Some(state) = &inner.state {
+        // What consumers stated there last is carried into the log, unless that takes long; the rest is at the next start.
+        let carried = async { while !nothing_waits_beside(inner).await {} };
+        let left = limit.saturating_sub(inner.clock.elapsed().saturating_sub(started));
+        tokio::select! {
+            biased;
+            () = carried => {}
+            () = inner.clock.sleep(left.min(LAST_FACTS_WAIT)) => {}
+        }
+        let left = limit.saturating_sub(inner.clock.elapsed().saturating_sub(started));
+        state.stop(left).await;
+    }
     outcome.and(inner.broker.close().await.map_err(Error::from))
 }
 
@@ -36,15 +53,31 @@ async fn come_to_rest(inner: &Inner) -> Result<(), Error> {
     loop {
         let consumers = inner.each(|consumer| consumer.handle());
         let before = work_done(&consumers);
+        // Looked at before the consumers are: what leaves the outbox is in the log, where they find it.
+        let nothing_waits = nothing_waits_beside(inner).await;
         for consumer in &consumers {
             if !consumer.stats().paused {
                 consumer.wait_idle().await?;
             }
         }
-        if work_done(&consumers) == before {
+        if work_done(&consumers) == before && nothing_waits {
             return Ok(());
         }
     }
+}
+
+/// Whether everything that was published through `state.db`, here or beside, is in the log; if not, waits a moment.
+async fn nothing_waits_beside(inner: &Inner) -> bool {
+    #[cfg(feature = "sqlite")]
+    if let Some(state) = &inner.state
+        && !state.is_empty().await
+    {
+        inner.clock.sleep(crate::state::EMPTY_POLL_INTERVAL).await;
+        return false;
+    }
+    #[cfg(not(feature = "sqlite"))]
+    let _ = inner;
+    true
 }
 
 /// Grows whenever a consumer finishes an event.

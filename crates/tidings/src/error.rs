@@ -7,6 +7,7 @@ use tidings_core::envelope::EnvelopeError;
 use tidings_core::pattern::PatternError;
 use tidings_core::{Code, ErrorClass, codes};
 use tidings_flow::consumer::{ConsumerError, DrainError};
+use tidings_flow::schedule::ScheduleError;
 
 /// Anything that can go wrong at the front door.
 ///
@@ -37,6 +38,13 @@ pub enum Error {
         /// Which rule.
         #[from]
         source: EnvelopeError,
+    },
+    /// The database of the data folder, or another store, did not do what was asked.
+    #[error(transparent)]
+    Store {
+        /// What happened.
+        #[from]
+        source: tidings_core::store::StoreError,
     },
     /// A consumer cannot start, or ended with an error.
     #[error(transparent)]
@@ -74,6 +82,13 @@ pub enum Error {
         #[from]
         source: PatternError,
     },
+    /// A schedule cannot be used.
+    #[error(transparent)]
+    Schedule {
+        /// What is wrong with it.
+        #[from]
+        source: ScheduleError,
+    },
 }
 
 fn listed(busy: &[String]) -> String {
@@ -88,12 +103,15 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Broker { source } => source.class(),
+            Self::Store { source } => source.class(),
             Self::Publish { source } => source.class(),
             Self::Envelope { source } => source.class(),
             Self::Consumer { source } => source.class(),
             Self::Drain { source } => source.class(),
             Self::DrainTimeout { .. } => ErrorClass::Transient,
-            Self::GroupName { .. } | Self::Pattern { .. } => ErrorClass::Permanent,
+            Self::GroupName { .. } | Self::Pattern { .. } | Self::Schedule { .. } => {
+                ErrorClass::Permanent
+            }
         }
     }
 
@@ -101,6 +119,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Broker { source } => source.code(),
+            Self::Store { source } => source.code(),
             Self::Publish { source } => source.code(),
             Self::Envelope { source } => source.code(),
             Self::Consumer { source } => source.code(),
@@ -108,6 +127,7 @@ impl Error {
             Self::DrainTimeout { .. } => codes::DRAIN_TIMEOUT,
             Self::GroupName { source } => source.code(),
             Self::Pattern { source } => source.code(),
+            Self::Schedule { source } => source.code(),
         }
     }
 
@@ -116,12 +136,14 @@ impl Error {
         match self {
             Self::Broker { source } => source.may_have_happened(),
             Self::Publish { source } => source.may_have_happened(),
+            Self::Store { source } => source.may_have_happened(),
             // What was handled until the deadline stays handled.
             Self::Drain { .. } | Self::DrainTimeout { .. } => true,
             Self::Envelope { .. }
             | Self::Consumer { .. }
             | Self::GroupName { .. }
-            | Self::Pattern { .. } => false,
+            | Self::Pattern { .. }
+            | Self::Schedule { .. } => false,
         }
     }
 }

@@ -30,35 +30,55 @@
 //! | state facts | [`Event`], [`Tidings::publish`], [`producer`] |
 //! | react to facts | [`Tidings::consumer`], [`ConsumerBuilder`], [`handler`], [`extract`] |
 //! | see what happened | [`Tidings::history`], [`Envelope`] |
+//! | state facts later, or again and again | `Tidings::schedule`, `Schedule` |
 //! | see what was given up | [`Tidings::dead_letters`], [`dead_letter`] |
+//! | tell people of trouble | [`alert`] |
+//! | keep events and state in a SQL database, in one transaction | `sql`, with the features `sqlite` (default), `postgres`, `mysql` |
 //! | test a flow | `testkit`, with the feature of that name |
 //! | read the embedded log beside its owner | [`log`] |
 //! | implement another broker | [`core`], alone |
 
+mod backup;
+mod blocking;
 mod concepts;
+mod connect;
 mod consumer;
 mod drain;
 mod error;
 mod history;
+mod log_metrics;
 mod open;
 pub mod prelude;
+#[cfg(feature = "sqlite")]
+mod schedule;
+#[cfg(feature = "sqlite")]
+mod state;
 mod tidings;
 
+pub use backup::backup;
+pub use connect::Location;
 pub use consumer::{ConsumerBuilder, ConsumerHandle};
 pub use error::Error;
 pub use history::History;
 pub use open::TidingsBuilder;
 pub use tidings::Tidings;
 
+#[cfg(feature = "sqlite")]
+pub use schedule::Schedule;
+#[cfg(feature = "sqlite")]
+pub use state::{Waiting, state_database};
 pub use tidings_core as core;
 pub use tidings_core::{
     Code, Envelope, ErrorClass, Event, EventType, Pattern, Payload, Timestamp, broker, event,
     extract, limits,
 };
 pub use tidings_flow as flow;
-pub use tidings_flow::{dead_letter, handler, producer};
+pub use tidings_flow::consumer::{OnFailure, Policy};
+pub use tidings_flow::{alert, dead_letter, handler, inbox, metrics, outbox, producer};
 pub use tidings_log as log;
-pub use tidings_log::{Codec, Durability};
+pub use tidings_log::{Codec, Durability, HeldBy, Retention};
 pub use tidings_macros::Event;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use tidings_sql as sql;
 #[cfg(feature = "testkit")]
 pub use tidings_testkit as testkit;

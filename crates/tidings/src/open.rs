@@ -1,5 +1,6 @@
 //! Opening tidings: a folder, or a broker of another kind.
 
+use crate::blocking::blocking;
 use crate::tidings::Inner;
 use crate::{Error, Tidings};
 use std::fmt;
@@ -10,13 +11,22 @@ use tidings_core::broker::{Broker, BrokerError};
 use tidings_core::seam::{Chance, Clock};
 use tidings_flow::producer::{Producer, ProducerConfig};
 use tidings_flow::runtime::{SystemChance, SystemClock};
-use tidings_log::{Codec, Durability, LogBroker, OpenOptions, RealDisk, RecoveryReport};
+#[cfg(feature = "sqlite")]
+use tidings_log::StateFolder;
+use tidings_log::{Codec, Durability, LogBroker, OpenOptions, RealDisk, RecoveryReport, Retention};
+
+/// How long the database of an owner that has just begun is waited for.
+#[cfg(feature = "sqlite")]
+const OWNER_STATE_WAIT: Duration = Duration::from_millis(500);
+#[cfg(feature = "sqlite")]
+const OWNER_STATE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How tidings is opened, where [`Tidings::open`] does not do.
 #[must_use = "nothing is opened before `open`"]
 pub struct TidingsBuilder {
     durability: Durability,
     codec: Codec,
+    retention: Option<Retention>,
     producer: ProducerConfig,
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Chance>,
@@ -28,6 +38,7 @@ impl Default for TidingsBuilder {
         Self {
             durability: Durability::default(),
             codec: Codec::default(),
+            retention: None,
             producer: ProducerConfig::default(),
             clock: Arc::new(SystemClock::new()),
             chance: Arc::new(SystemChance),
@@ -45,6 +56,15 @@ impl TidingsBuilder {
     /// How new events are stored; [`Codec::Lz4`], which makes typical ones four times smaller, unless given. All are read whatever is chosen.
     pub fn codec(self, codec: Codec) -> Self {
         Self { codec, ..self }
+    }
+
+    /// How much of the history is kept, by age and by size; everything, or what the folder's own rule says, unless given. Given, it becomes the folder's rule, which later
+    /// owners keep.
+    ///
+    /// Retention waits for every group, unless [`Retention::held_by`] says otherwise.
+    pub fn retention(mut self, rule: Retention) -> Self {
+        self.retention = Some(rule);
+        self
     }
 
     /// The service that states events which do not say so themselves, for example `order-service`.
@@ -85,15 +105,85 @@ impl TidingsBuilder {
     ///
     /// **Errors**, **Cancel**: as [`Tidings::open`].
     pub async fn open(self, folder: impl AsRef<Path>) -> Result<Tidings, Error> {
-        let options = self.log_options(folder.as_ref());
-        // What an unclean end left is read through on opening, so it must not hold up the caller's runtime.
-        let opened = tokio::task::spawn_blocking(move || LogBroker::open(options)).await;
-        let broker = opened.map_err(|_| BrokerError::Bug {
-            what: "the task that opens the data folder",
-        })??;
-        let recovery = broker.recovery().clone();
-        tell(folder.as_ref(), &recovery);
-        Ok(self.assemble(Arc::new(broker), Some(recovery)))
+        let broker = open_log(self.log_options(folder.as_ref())).await?;
+        Ok(self.with_log(folder.as_ref(), broker))
+    }
+
+    fn with_log(self, folder: &Path, broker: LogBroker) -> Tidings {
+        tell(folder, broker.recovery());
+        let log = Arc::new(broker);
+        let broker: Arc<dyn Broker> = log.clone();
+        #[cfg(feature = "sqlite")]
+        let state = Some(crate::state::State::start(
+            folder,
+            Arc::clone(&broker),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.chance),
+        ));
+        let inner = self.inner(broker);
+        #[cfg(feature = "sqlite")]
+        let failures = state
+            .as_ref()
+            .map(|state| state.failures() as Arc<dyn tidings_core::store::FailureStore>);
+        #[cfg(not(feature = "sqlite"))]
+        let failures = None;
+        Tidings::assembled(Inner {
+            log: Some(log),
+            failures,
+            #[cfg(feature = "sqlite")]
+            state,
+            ..inner
+        })
+    }
+
+    /// Opens a data folder as its owner, or beside the owner where another process owns it: then the log is read here, groups are worked for here, and what is
+    /// published goes through `state.db`, from where the owner carries it into the log. A receipt then has no position.
+    ///
+    /// **Errors**: as [`Tidings::open`]; [`BrokerError::FolderOwned`] where the owner keeps no `state.db`.
+    ///
+    /// **Cancel**: as [`Tidings::open`].
+    #[cfg(feature = "sqlite")]
+    pub async fn open_or_beside(self, folder: impl AsRef<Path>) -> Result<Tidings, Error> {
+        let folder = folder.as_ref();
+        let clock = Arc::clone(&self.clock);
+        let chance = Arc::clone(&self.chance);
+        let options = self.log_options(folder);
+        let owned = match open_log(options).await {
+            Ok(broker) => return Ok(self.with_log(folder, broker)),
+            Err(error @ BrokerError::FolderOwned { .. }) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let mut waited = Duration::ZERO;
+        while !crate::state::path(folder).exists() {
+            if waited >= OWNER_STATE_WAIT {
+                return Err(owned.into());
+            }
+            clock.sleep(OWNER_STATE_POLL_INTERVAL).await;
+            waited += OWNER_STATE_POLL_INTERVAL;
+        }
+        let broker = crate::state::BesideBroker::open(folder, clock, chance).await?;
+        let shared_state = Some(broker.database().clone());
+        let failures = broker.failures().await?;
+        let inner = self.inner(Arc::new(broker));
+        Ok(Tidings::assembled(Inner {
+            failures: Some(Arc::new(failures)),
+            shared_state,
+            ..inner
+        }))
+    }
+
+    /// Opens a data folder beside its owner, whether it has one now or not, and never becomes the owner: for who only watches and must keep nobody from owning it. Else as
+    /// [`open_or_beside`](Self::open_or_beside) beside an owner; what is published waits in `state.db` until there is one.
+    ///
+    /// **Errors**: [`BrokerError::FolderMissing`]; a database that cannot be opened.
+    ///
+    /// **Cancel**: as [`Tidings::open`].
+    #[cfg(feature = "sqlite")]
+    pub async fn open_beside(self, folder: impl AsRef<Path>) -> Result<Tidings, Error> {
+        let clock = Arc::clone(&self.clock);
+        let chance = Arc::clone(&self.chance);
+        let broker = crate::state::BesideBroker::open(folder.as_ref(), clock, chance).await?;
+        Ok(self.from_broker(Arc::new(broker)))
     }
 
     fn log_options(&self, folder: &Path) -> OpenOptions {
@@ -101,31 +191,95 @@ impl TidingsBuilder {
         let mut options = OpenOptions::new(folder, Arc::clone(&self.clock), disk);
         options.durability = self.durability;
         options.codec = self.codec;
+        options.retention = self.retention;
         options.program = self.program.clone().unwrap_or_else(executable);
         options
     }
 
-    /// Uses a broker that is open already: another kind, or one in memory in a test.
-    pub fn from_broker(self, broker: Arc<dyn Broker>) -> Tidings {
-        self.assemble(broker, None)
+    /// Uses a broker that is open already, with a data folder for state beside it.
+    ///
+    /// **Guarantee**, **Errors**, **Cancel**: as [`connect_with_data`](Self::connect_with_data).
+    #[cfg(feature = "sqlite")]
+    pub async fn from_broker_with_data(
+        self,
+        broker: Arc<dyn Broker>,
+        folder: impl AsRef<Path>,
+    ) -> Result<Tidings, Error> {
+        let folder = folder.as_ref();
+        let owned = self.own_folder(folder).await?;
+        let name = broker.capabilities().name;
+        self.with_state(broker, folder, owned, name)
     }
 
-    fn assemble(self, broker: Arc<dyn Broker>, recovery: Option<RecoveryReport>) -> Tidings {
+    /// Becomes the owner of a folder for state.
+    #[cfg(feature = "sqlite")]
+    pub(crate) async fn own_folder(&self, folder: &Path) -> Result<StateFolder, BrokerError> {
+        let program = self.program.clone().unwrap_or_else(executable);
+        let (folder, clock) = (folder.to_owned(), Arc::clone(&self.clock));
+        blocking("the task that opens the data folder", move || {
+            StateFolder::own(folder, &program, &*clock, Arc::new(RealDisk))
+        })
+        .await
+    }
+
+    /// Notes where the events are, and begins to carry there what waits.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn with_state(
+        self,
+        broker: Arc<dyn Broker>,
+        folder: &Path,
+        owned: StateFolder,
+        url: &str,
+    ) -> Result<Tidings, Error> {
+        owned.note_broker(url)?;
+        let state = crate::state::State::start(
+            folder,
+            Arc::clone(&broker),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.chance),
+        );
+        let inner = self.inner(broker);
+        Ok(Tidings::assembled(Inner {
+            failures: Some(state.failures()),
+            state: Some(state.owning(owned)),
+            ..inner
+        }))
+    }
+
+    /// Uses a broker that is open already: another kind, or one in memory in a test. It keeps no state.
+    pub fn from_broker(self, broker: Arc<dyn Broker>) -> Tidings {
+        Tidings::assembled(self.inner(broker))
+    }
+
+    fn inner(self, broker: Arc<dyn Broker>) -> Inner {
         let producer = Producer::new(
             Arc::clone(&broker),
             Arc::clone(&self.clock),
             Arc::clone(&self.chance),
             self.producer,
         );
-        Tidings::assembled(Inner {
+        Inner {
             broker,
             producer,
             clock: self.clock,
             chance: self.chance,
-            recovery,
+            log: None,
+            failures: None,
+            #[cfg(feature = "sqlite")]
+            state: None,
+            #[cfg(feature = "sqlite")]
+            shared_state: None,
             consumers: Mutex::default(),
-        })
+            inboxes: Mutex::default(),
+        }
     }
+}
+
+/// Opens the log of a folder.
+async fn open_log(options: OpenOptions) -> Result<LogBroker, BrokerError> {
+    // What an unclean end left is read through on opening, so it must not hold up the caller's runtime.
+    let task = "the task that opens the data folder";
+    blocking(task, move || LogBroker::open(options)).await
 }
 
 /// Damage is never silent, whether the caller looks at the report or not.

@@ -2,19 +2,26 @@
 
 use crate::consumer::ConsumerBuilder;
 use crate::history::{self, History};
+use crate::log_metrics;
 use crate::{Error, TidingsBuilder};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tidings_core::broker::{Admin, Broker, BrokerError, GroupLag, PublishOutcome, Reader};
+use tidings_core::broker::{
+    Admin, Broker, BrokerError, GroupLag, PublishOutcome, Reader, Recorded,
+};
 use tidings_core::limits::DRAIN_TIMEOUT_DEFAULT;
 use tidings_core::seam::{Chance, Clock};
+use tidings_core::store::{FailureStore, InboxStore};
 use tidings_core::{Envelope, Event};
 use tidings_flow::consumer::RunningConsumer;
 use tidings_flow::dead_letter::{self, DeadLetters};
+use tidings_flow::inbox::{InboxKeeper, InboxRetention};
+use tidings_flow::metrics::MetricFamily;
 use tidings_flow::producer::{Producer, Published};
-use tidings_log::RecoveryReport;
+use tidings_log::{LogBroker, RecoveryReport};
 
 /// An open broker with a producer and the consumers that were started through it. Clones are the same one.
 ///
@@ -32,10 +39,20 @@ pub(crate) struct Inner {
     pub(crate) producer: Producer,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
-    /// What opening the folder found, with the embedded broker.
-    pub(crate) recovery: Option<RecoveryReport>,
+    /// The log of the folder, with the embedded broker.
+    pub(crate) log: Option<Arc<LogBroker>>,
+    /// What groups could not handle yet, unless a consumer has a store of its own.
+    pub(crate) failures: Option<Arc<dyn FailureStore>>,
+    /// The database of the data folder, where this process owns the folder.
+    #[cfg(feature = "sqlite")]
+    pub(crate) state: Option<crate::state::State>,
+    /// The database of a data folder that another process owns.
+    #[cfg(feature = "sqlite")]
+    pub(crate) shared_state: Option<tidings_sql::Database>,
     /// Guards the consumers, in the order in which they were started; held to add or to take them, never across an await.
     pub(crate) consumers: Mutex<Vec<RunningConsumer>>,
+    /// Who looks after the inboxes of consumers that were started here, one for each inbox; guarded to add or to take them.
+    pub(crate) inboxes: Mutex<HashMap<String, InboxKeeper>>,
 }
 
 impl Tidings {
@@ -117,6 +134,15 @@ impl Tidings {
         History::open(Arc::clone(&self.inner.broker), patterns).await
     }
 
+    /// The event with this id; the first one if several sources gave it. On the embedded log it is looked up, not searched for.
+    ///
+    /// **Errors**: [`BrokerError::Damaged`] if it is not found and a damaged stretch may have held it; a broker without history.
+    ///
+    /// **Cancel**: no effect.
+    pub async fn find(&self, event_id: &str) -> Result<Option<Recorded>, Error> {
+        history::find(self.reader()?, event_id).await
+    }
+
     /// Reading history by position and time, for tails, exports and look-ups.
     ///
     /// **Errors**: a broker without history.
@@ -144,7 +170,81 @@ impl Tidings {
 
     /// What opening the data folder found and did, if it was opened here: an unfinished end that was cut, damage.
     pub fn recovery(&self) -> Option<&RecoveryReport> {
-        self.inner.recovery.as_ref()
+        self.log().map(LogBroker::recovery)
+    }
+
+    /// The log of the data folder, if one was opened here: its status for metrics and health checks, its rule of retention.
+    pub fn log(&self) -> Option<&LogBroker> {
+        self.inner.log.as_deref()
+    }
+
+    /// The figures of the log under their names, for [`render`](tidings_flow::metrics::render): its state, the damage that was met, how much it holds. Empty where this
+    /// process does not own a data folder, or the disk does not answer.
+    pub fn log_metrics(&self) -> Vec<MetricFamily> {
+        let status = self.log().and_then(|log| log.status().ok());
+        status
+            .as_ref()
+            .map(log_metrics::families)
+            .unwrap_or_default()
+    }
+
+    /// The database in the data folder, `state.db`: for tables of the application, an inbox, and an outbox whose events this process carries into the log, or to the broker that it
+    /// was [connected with](TidingsBuilder::connect_with_data).
+    ///
+    /// **Errors**: [`BrokerError::Unsupported`] where this process does not own a data folder; a database that cannot be opened.
+    ///
+    /// **Cancel**: no effect.
+    #[cfg(feature = "sqlite")]
+    pub async fn database(&self) -> Result<tidings_sql::Database, Error> {
+        Ok(self.state()?.database().await?)
+    }
+
+    /// The outbox in [`database`](Self::database): what is published into a transaction there is in the log, or on the broker, soon after its commit.
+    ///
+    /// **Errors**: [`BrokerError::Unsupported`] where this process does not own a data folder.
+    #[cfg(feature = "sqlite")]
+    pub fn outbox(&self) -> Result<tidings_sql::Outbox, Error> {
+        let config = tidings_sql::OutboxConfig {
+            source: self.inner.producer.source().map(str::to_owned),
+            wakes: self.state()?.wake().into_iter().collect(),
+            ..tidings_sql::OutboxConfig::default()
+        };
+        let clock = Arc::clone(&self.inner.clock);
+        let chance = Arc::clone(&self.inner.chance);
+        Ok(tidings_sql::Outbox::new(config, clock, chance)?)
+    }
+
+    /// Events that are published later: delayed, at a time, or again and again. They are kept in `state.db`; who owns the data folder fires them.
+    ///
+    /// **Errors**: [`BrokerError::Unsupported`] without a data folder; a database that cannot be opened.
+    ///
+    /// **Cancel**: no effect.
+    #[cfg(feature = "sqlite")]
+    pub async fn schedule(&self) -> Result<crate::Schedule, Error> {
+        if let Some(database) = &self.inner.shared_state {
+            let store = tidings_sql::Schedules::open(database).await?;
+            return Ok(crate::Schedule::new(self.clone(), store, None));
+        }
+        let (store, scheduler) = self.state()?.schedules().await?;
+        Ok(crate::Schedule::new(self.clone(), store, Some(scheduler)))
+    }
+
+    #[cfg(feature = "sqlite")]
+    fn state(&self) -> Result<&crate::state::State, Error> {
+        let broker = &self.inner.broker;
+        self.inner.state.as_ref().ok_or_else(|| {
+            Error::from(BrokerError::Unsupported {
+                broker: broker.capabilities().name,
+                what: "give a database: only the owner of a data folder has one; to keep state beside a broker, connect with a data folder"
+                    .to_owned(),
+            })
+        })
+    }
+
+    /// What the relay of `state.db` has done, where this process owns the data folder: the events that other processes published beside it.
+    #[cfg(feature = "sqlite")]
+    pub fn relay_metrics(&self) -> Option<tidings_flow::outbox::RelayMetrics> {
+        self.inner.state.as_ref()?.metrics()
     }
 
     /// Everything that was given up, oldest first, each with its reasons.
@@ -164,7 +264,8 @@ impl Tidings {
         Ok(self.admin()?.lag(&name).await?)
     }
 
-    /// Lets every consumer finish what has happened, with what their handlers emit on the way, then stops them and closes the broker. It waits 30 seconds at most.
+    /// Lets every consumer finish what has happened, with what their handlers emit on the way and what was published through `state.db`, then stops
+    /// them and closes the broker. It waits 30 seconds at most.
     ///
     /// **Guarantee**: after `Ok` no consumer of this process has anything left to do; all of it is settled durably.
     ///
@@ -199,6 +300,14 @@ impl Inner {
         self.lock().push(consumer);
     }
 
+    /// Looks after an inbox until the consumers are stopped, unless somebody here does already.
+    pub(crate) fn look_after(&self, inbox: Arc<dyn InboxStore>, retention: InboxRetention) {
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        inboxes
+            .entry(inbox.name().to_owned())
+            .or_insert_with(|| InboxKeeper::start(inbox, retention, Arc::clone(&self.clock)));
+    }
+
     /// Looks at every consumer.
     pub(crate) fn each<T>(&self, look: impl Fn(&RunningConsumer) -> T) -> Vec<T> {
         self.lock().iter().map(look).collect()
@@ -206,6 +315,10 @@ impl Inner {
 
     /// Gives the consumers away, to be stopped.
     pub(crate) fn take_consumers(&self) -> Vec<RunningConsumer> {
+        self.inboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         std::mem::take(&mut *self.lock())
     }
 

@@ -8,6 +8,7 @@
     reason = "a long run tells what is under way, apart from the figures"
 )]
 
+mod failing;
 mod latency;
 // One file for both benchmarks; it measures nothing itself.
 #[allow(dead_code, reason = "the benchmark of the log uses the other part")]
@@ -35,6 +36,9 @@ fn main() -> Outcome<()> {
     }
     if request.wants("consume.groups") {
         throughput::groups(&request, &mut report, &runtime)?;
+    }
+    if request.wants("consume.failing") {
+        failing::failing(&request, &mut report, &runtime)?;
     }
     if request.wants("latency") {
         runtime.block_on(latency::latency(&request, &mut report))?;

@@ -58,7 +58,7 @@ pub(crate) fn raw(request: &Request, report: &mut Report, runtime: &Runtime) -> 
         &rounds,
         Goal::RatioAndValueMin(0.3, 1_000_000.0),
     );
-    report.processor("consume.raw", count, &rounds);
+    report.processor("consume.raw", (count, count), &rounds);
     Ok(())
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn typed(request: &Request, report: &mut Report, runtime: &Runtime) -
     runtime.block_on(tidings.shutdown())?;
     remove(&folder)?;
     report.compared("consume.typed", "events/s", &rounds, Goal::RatioMin(0.6));
-    report.processor("consume.typed", count, &rounds);
+    report.processor("consume.typed", (count, count), &rounds);
     Ok(())
 }
 
@@ -128,6 +128,7 @@ pub(crate) fn groups(request: &Request, report: &mut Report, runtime: &Runtime) 
     runtime.block_on(tidings.shutdown())?;
     remove(&folder)?;
     report.compared("consume.groups", "events/s", &rounds, Goal::RatioMin(1.2));
+    report.processor("consume.groups", (GROUPS * count, count), &rounds);
     Ok(())
 }
 

@@ -93,3 +93,19 @@ impl Seen {
 pub(crate) async fn see(order: OrderPlaced, State(seen): State<Seen>) {
     seen.note(order.order_id);
 }
+
+/// Waits for an answer that comes about by itself.
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(crate) async fn until<T>(mut answer: impl FnMut() -> Option<T>) -> T {
+    let waiting = async {
+        loop {
+            if let Some(answer) = answer() {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), waiting)
+        .await
+        .expect("it comes about within a minute")
+}
