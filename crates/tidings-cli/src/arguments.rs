@@ -1,6 +1,17 @@
 //! Every command and flag of the command line, with its help; man pages, completions and the reference derive from these.
 
+use crate::alert_arguments::{AlertCommand, CheckCommand};
+use crate::bridge_arguments::{Bridge, BrokerCommand};
+use crate::dlq_arguments::{ConsumerPause, ConsumerSkip, Dlq, RetryCommand};
+use crate::event_arguments::NewEvent;
+use crate::failing_arguments::Failing;
+use crate::health::Address;
+use crate::inbox_arguments::InboxCommand;
+use crate::outbox_arguments::{OutboxCommand, RelayCommand};
 use crate::output::Format;
+use crate::place::Place;
+use crate::quantity::{NoLimit, Size};
+use crate::schedule_arguments::ScheduleCommand;
 use crate::when::{Length, When};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -22,7 +33,9 @@ use tidings::broker::GroupName;
   tidings emit order.placed --key order-123 --payload '{\"total\":59.98}'
   tidings tail 'order.*' --from-start
   tidings consumer run mailer --type order.placed --exec ./mail.py
-  tidings dlq ls
+  tidings dlq
+  tidings dlq redrive --consumer mailer --dry-run
+  tidings relay run --from postgres://app@db/shop --to ./data
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 condition false, 5 conflict, 6 denied, 7 unreachable, 124 timeout, 130 interrupted")]
 pub(crate) struct Arguments {
@@ -68,6 +81,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the order flow of five services for real, with failures, and show where to look
+    #[cfg(feature = "sqlite")]
     Demo(Demo),
     /// Publish one event
     Emit(Emit),
@@ -79,11 +93,41 @@ pub(crate) enum Command {
     /// Run consumers in any language, see how far groups are
     #[command(subcommand)]
     Consumer(ConsumerCommand),
-    /// Events that a group gave up
+    /// Events that a group gave up: see them, hand them back, edit or discard them
+    Dlq(Dlq),
+    /// Events that wait to be retried
     #[command(subcommand)]
-    Dlq(DlqCommand),
+    Retry(RetryCommand),
+    /// Events that are published later: once, or again and again
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// The log as a whole: how much of it is kept
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Events that wait in a database for their relay
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
+    /// Carry events from an outbox in a database to where they go
+    #[command(subcommand)]
+    Relay(RelayCommand),
+    /// What must exist on a broker: topics, queues, streams, rules
+    #[command(subcommand)]
+    Broker(BrokerCommand),
+    /// Copy events from one broker, or data folder, to another
+    Bridge(Bridge),
+    /// What consumers in a database remember, so that an event has its effect once
+    #[command(subcommand)]
+    Inbox(InboxCommand),
+    /// Tell people of dead letters, stalled groups, late outboxes and parked keys
+    #[command(subcommand)]
+    Alert(AlertCommand),
+    /// For monitoring: one line and exit code 0 ok, 1 warning, 2 critical, 3 unknown
+    #[command(subcommand)]
+    Check(CheckCommand),
     /// Look through a whole data folder for damage; exit 4 if there is any
     Verify(Verify),
+    /// Copy a whole data folder while everything runs
+    Backup(Backup),
     /// Print a completion script for a shell
     Completion(Completion),
     /// Write the man pages
@@ -95,6 +139,9 @@ pub(crate) enum Command {
     Reference(Reference),
 }
 
+/// The data folder unless one is named.
+pub(crate) const DATA_DEFAULT: &str = ".tidings";
+
 /// Where the data is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Data {
@@ -102,12 +149,13 @@ pub(crate) struct Data {
     #[arg(
         long = "data",
         env = "TIDINGS_DATA",
-        default_value = ".tidings",
+        default_value = DATA_DEFAULT,
         value_name = "DIR"
     )]
     pub(crate) folder: PathBuf,
 }
 
+#[cfg(feature = "sqlite")]
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Orders to place
@@ -116,33 +164,23 @@ pub(crate) struct Demo {
     /// The data folder; a new temporary one unless given. Run it again on the same folder and it goes on
     #[arg(long = "data", value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
+    /// Carry the events by this broker: kafka://…, amqp://…, nats://…, sns+sqs://… or eventbridge://…; the data folder then keeps the services' own state
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The order of keys does not matter: needed on a broker that does not keep it
+    #[arg(long)]
+    pub(crate) unordered: bool,
+    /// One demo at a time works on this broker: needed where the order of keys is kept within one instance alone
+    #[arg(long)]
+    pub(crate) single_instance: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Emit {
-    /// The event type, for example order.placed
-    #[arg(value_name = "TYPE")]
-    pub(crate) event_type: String,
     #[command(flatten)]
-    pub(crate) data: Data,
-    /// What the fact is about; order is kept by it
-    #[arg(long, visible_alias = "subject", value_name = "ID")]
-    pub(crate) key: Option<String>,
-    /// The payload: JSON, @FILE or - for standard input
-    #[arg(long, value_name = "JSON")]
-    pub(crate) payload: Option<String>,
-    /// Version of the payload's schema
-    #[arg(long, value_name = "N")]
-    pub(crate) event_version: Option<u32>,
-    /// Who states the fact
-    #[arg(long, default_value = "tidings-cli", value_name = "NAME")]
-    pub(crate) source: String,
-    /// The correlation id; the event's own id unless given
-    #[arg(long = "corr", value_name = "ID")]
-    pub(crate) correlation_id: Option<String>,
-    /// A further attribute, its value as text; may be repeated
-    #[arg(short = 'H', long = "attribute", value_name = "NAME=VALUE")]
-    pub(crate) attributes: Vec<String>,
+    pub(crate) event: NewEvent,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// Which events.
@@ -177,7 +215,7 @@ pub(crate) struct Tail {
     #[arg(value_name = "PATTERN")]
     pub(crate) patterns: Vec<Pattern>,
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
     /// Begin here instead of now: earliest, @POSITION, a time, or how long ago (15m)
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<When>,
@@ -204,6 +242,8 @@ pub(crate) enum EventCommand {
     Ls(EventLs),
     /// Show one event by its id
     Get(EventGet),
+    /// Say where an event is in each group, and why: handled, waiting, retried, parked, given up
+    Explain(EventExplain),
     /// Count events
     Count(EventCount),
     /// Publish the events of a file of JSON lines: envelopes or CloudEvents, plain or gzip
@@ -242,6 +282,26 @@ pub(crate) struct EventGet {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct EventExplain {
+    /// The event id
+    #[arg(value_name = "ID")]
+    pub(crate) event_id: String,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Where retries and dead letters are kept, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE
+    #[arg(
+        long,
+        env = "TIDINGS_STORE",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub(crate) store: Option<String>,
+    /// Only in this group
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<GroupName>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct EventCount {
     #[command(flatten)]
     pub(crate) data: Data,
@@ -255,7 +315,10 @@ pub(crate) struct EventImport {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
+    /// Leave out events that are in the log already or on their way there, by id and source, so that an import can be repeated
+    #[arg(long)]
+    pub(crate) skip_existing: bool,
     /// Write the lines that are no events to this file, as they are
     #[arg(long, value_name = "FILE")]
     pub(crate) rejects: Option<PathBuf>,
@@ -276,7 +339,7 @@ pub(crate) enum AcknowledgedOnce {
 #[derive(Debug, Args)]
 pub(crate) struct EventExport {
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) filter: Filter,
     /// Print CloudEvents
@@ -299,12 +362,18 @@ pub(crate) enum ConsumerCommand {
     Rm(ConsumerRm),
     /// Handle events by a command of any language
     Run(ConsumerRun),
+    /// Let a group rest; a consumer that runs obeys within a second or so
+    Pause(ConsumerPause),
+    /// Let a group go on that was paused
+    Resume(ConsumerPause),
+    /// Let a group pass over an event for good; what waits behind it goes on
+    Skip(ConsumerSkip),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ConsumerLs {
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
 }
 
 #[derive(Debug, Args)]
@@ -313,7 +382,7 @@ pub(crate) struct ConsumerLag {
     #[arg(value_name = "GROUP")]
     pub(crate) group: Option<GroupName>,
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
     /// Exit with 4 if a group is more events behind
     #[arg(long, value_name = "N")]
     pub(crate) max: Option<u64>,
@@ -359,7 +428,7 @@ pub(crate) struct ConsumerRun {
     #[arg(value_name = "GROUP")]
     pub(crate) group: GroupName,
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
     /// What it handles: segments by dots, * for one segment, ** at the end for the rest
     #[arg(long = "type", value_name = "PATTERN", num_args = 1.., required = true)]
     pub(crate) types: Vec<Pattern>,
@@ -369,63 +438,91 @@ pub(crate) struct ConsumerRun {
     /// Keep this command running: an envelope a line in, an outcome a line out
     #[arg(long, value_name = "CMD")]
     pub(crate) pipe: Option<String>,
-    /// Attempts at one event before it is a dead letter
-    #[arg(long, default_value_t = tidings::limits::ATTEMPTS_DEFAULT, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(tidings::limits::ATTEMPTS_MAX)))]
-    pub(crate) attempts: u32,
-    /// What happens to later events of a key whose event became a dead letter
-    #[arg(long, value_enum, default_value_t = OnFailure::Continue, value_name = "POLICY")]
-    pub(crate) on_failure: OnFailure,
+    #[command(flatten)]
+    pub(crate) failing: Failing,
     /// Events that are handled at the same time, each of another key
     #[arg(long, default_value_t = tidings::limits::PROCESS_PARALLEL_DEFAULT, value_name = "N", value_parser = parallel)]
     pub(crate) parallel: usize,
     /// Where a new group begins: earliest, latest, @POSITION, a time, or how long ago (15m)
     #[arg(long, default_value = "earliest", value_name = "WHEN")]
     pub(crate) from: When,
-    /// Stop when nothing is left for the group but dead letters
+    /// Stop when nothing is left for the group but dead letters and what they hold
     #[arg(long)]
     pub(crate) until_end: bool,
+    /// The order of keys does not matter: needed on a broker that does not keep it
+    #[arg(long)]
+    pub(crate) unordered: bool,
+    /// One process at a time works for this group: needed for order on a broker that keeps it within one instance alone
+    #[arg(long)]
+    pub(crate) single_instance: bool,
     /// Time limit of one handling; the process is killed at it
     #[arg(long, default_value = "30s", value_name = "DURATION")]
     pub(crate) time_limit: Length,
-}
-
-/// What happens to later events of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum OnFailure {
-    /// They are handled
-    Continue,
+    /// Serve /metrics, /livez and /readyz here: PORT (of this machine alone) or ADDRESS:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<Address>,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum DlqCommand {
-    /// List dead letters
-    Ls(DlqLs),
-    /// Show one dead letter with its attempts and the raw event
-    Show(DlqShow),
+pub(crate) enum LogCommand {
+    /// Show or set how much of the history is kept, by age and by size; works beside the owner
+    Retention(LogRetention),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DlqLs {
+pub(crate) struct LogRetention {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Only of this group
-    #[arg(long, value_name = "GROUP")]
-    pub(crate) consumer: Option<GroupName>,
-    /// Also those that are settled
-    #[arg(long)]
-    pub(crate) all: bool,
+    /// Remove segments whose newest event was appended longer ago, for example 30d; none for no limit
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) max_age: Option<NoLimit<Length>>,
+    /// Remove the oldest segments while the log takes more, for example 10GiB; none for no limit
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: Option<NoLimit<Size>>,
+    /// Which groups keep what they have not handled from being removed
+    #[arg(long, value_enum, value_name = "GROUPS")]
+    pub(crate) held_by: Option<HeldBy>,
+    /// A group is abandoned when nobody has worked for it for so long, while events came
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) abandoned_after: Option<Length>,
+    /// Keep everything from now on
+    #[arg(long, conflicts_with_all = ["max_age", "max_size", "held_by", "abandoned_after"])]
+    pub(crate) off: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+impl LogRetention {
+    /// Whether the rule is to be set, not only shown.
+    pub(crate) fn changes_anything(&self) -> bool {
+        self.off
+            || self.max_age.is_some()
+            || self.max_size.is_some()
+            || self.held_by.is_some()
+            || self.abandoned_after.is_some()
+    }
+}
+
+/// Which groups retention waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum HeldBy {
+    /// Every group, however long nobody has worked for it
+    All,
+    /// Every group that is not abandoned; an abandoned one loses events
+    Active,
+    /// No group: who is slower than the limits loses events
+    None,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DlqShow {
-    /// The id of the event that was given up
-    #[arg(value_name = "EVENT")]
-    pub(crate) event_id: String,
-    #[command(flatten)]
-    pub(crate) data: Data,
-    /// Only of this group
-    #[arg(long, value_name = "GROUP")]
-    pub(crate) consumer: Option<GroupName>,
+pub(crate) struct Backup {
+    /// The data folder
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Where the copy goes: a folder that is new or empty
+    #[arg(value_name = "TO")]
+    pub(crate) to: PathBuf,
 }
 
 #[derive(Debug, Args)]

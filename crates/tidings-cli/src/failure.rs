@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use tidings::Code;
 use tidings::broker::{BrokerError, PublishError};
 use tidings::core::codes;
+use tidings::core::store::StoreError;
+use tidings::flow::outbox::RelayError;
 
 /// A failed command.
 #[derive(Debug)]
@@ -44,6 +46,16 @@ impl Failure {
         }
     }
 
+    /// The stable code.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What, which value, and what to do.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The exit code.
     fn exit(&self) -> u8 {
         if self.quiet {
@@ -75,6 +87,15 @@ pub(crate) fn exit_code(code: Code) -> u8 {
         codes::START_INVALID,
         codes::USAGE,
         codes::COMMAND_MISSING,
+        codes::CONFIG_INVALID,
+        codes::STORE_URL_INVALID,
+        codes::BROKER_URL_INVALID,
+        codes::STORE_REFUSED,
+        codes::DESTINATION_WITHOUT_HISTORY,
+        codes::WEBHOOK_URL_INVALID,
+        codes::WEBHOOK_SECRET_INVALID,
+        codes::WEBHOOK_NOT_BUILT_IN,
+        codes::LETTER_EDIT_INVALID,
     ]
     .contains(&code)
     {
@@ -83,6 +104,9 @@ pub(crate) fn exit_code(code: Code) -> u8 {
         codes::FOLDER_MISSING,
         codes::EVENT_UNKNOWN,
         codes::GROUP_UNKNOWN,
+        codes::STORE_TABLE_MISSING,
+        codes::TOPOLOGY_MISSING,
+        codes::LETTER_UNKNOWN,
     ]
     .contains(&code)
     {
@@ -91,11 +115,31 @@ pub(crate) fn exit_code(code: Code) -> u8 {
         codes::FOLDER_OWNED,
         codes::GROUP_LEASED,
         codes::FOLDER_NOT_PRIVATE,
+        codes::EVENTS_ELSEWHERE,
         codes::FORMAT_NEWER,
+        codes::EVENTS_CONFLICT,
+        codes::STORE_CONFLICT,
+        codes::STORE_SHAPE_WRONG,
+        codes::TOPOLOGY_WRONG,
+        codes::STORE_SCHEMA_NEWER,
+        codes::ADDRESS_TAKEN,
+        codes::LETTER_DECIDED,
     ]
     .contains(&code)
     {
         5
+    } else if [
+        codes::STORE_PRIVILEGE_MISSING,
+        codes::BROKER_UNAUTHORISED,
+        codes::WEBHOOK_ADDRESS_REFUSED,
+    ]
+    .contains(&code)
+    {
+        6
+    } else if [codes::STORE_UNAVAILABLE, codes::BROKER_UNREACHABLE].contains(&code) {
+        7
+    } else if code == codes::REDRIVE_ABORTED {
+        4
     } else if code == codes::INTERRUPTED {
         130
     } else {
@@ -110,6 +154,18 @@ impl From<BrokerError> for Failure {
             causes,
             ..Self::new(error.code(), error.to_string())
         }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<RelayError> for Failure {
+    fn from(error: RelayError) -> Self {
+        Self::new(error.code(), error.to_string())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Opening a data folder: for reading beside its owner, or as its owner.
+//! Opening a data folder: for reading, or for writing as its owner or beside the owner.
 
 use crate::failure::Failure;
 use std::path::Path;
@@ -16,13 +16,23 @@ pub(crate) fn read(folder: &Path) -> Result<LogReader, Failure> {
     )?)
 }
 
-/// Opens a folder for writing, making it if it does not exist.
+/// Opens a folder as its owner, making it if it does not exist; another owner is an error.
+#[cfg(feature = "sqlite")]
 pub(crate) async fn own(folder: &Path) -> Result<Tidings, Failure> {
-    own_with(folder, Durability::Synced).await
+    Ok(Tidings::builder().program("tidings").open(folder).await?)
 }
 
-/// As [`own`], with another meaning of an acknowledgement.
-pub(crate) async fn own_with(folder: &Path, durability: Durability) -> Result<Tidings, Failure> {
-    let builder = Tidings::builder().program("tidings");
-    Ok(builder.durability(durability).open(folder).await?)
+/// Opens a folder for writing, making it if it does not exist: as its owner, or beside the owner if there is one.
+pub(crate) async fn write(folder: &Path) -> Result<Tidings, Failure> {
+    write_with(folder, Durability::Synced).await
+}
+
+/// As [`write`], with another meaning of an acknowledgement.
+pub(crate) async fn write_with(folder: &Path, durability: Durability) -> Result<Tidings, Failure> {
+    let builder = Tidings::builder().program("tidings").durability(durability);
+    #[cfg(feature = "sqlite")]
+    let opened = builder.open_or_beside(folder).await?;
+    #[cfg(not(feature = "sqlite"))]
+    let opened = builder.open(folder).await?;
+    Ok(opened)
 }

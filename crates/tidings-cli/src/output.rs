@@ -234,6 +234,13 @@ fn members(object: &str) -> Vec<(String, Box<RawValue>)> {
         .unwrap_or_default()
 }
 
+/// The members of any object, in order, values as their text; `None` if it is none.
+pub(crate) fn members_of(object: &str) -> Option<Vec<(String, String)>> {
+    let members = serde_json::from_str::<Members>(object).ok()?.0.into_iter();
+    let texts = members.map(|(name, value)| (name, value.get().to_owned()));
+    Some(texts.collect())
+}
+
 struct Members(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Members {

@@ -5,9 +5,11 @@ use crate::failure::Failure;
 use crate::output::{is_terminal, talk};
 use crate::when::display;
 use std::ops::ControlFlow;
-use tidings::Pattern;
-use tidings::broker::{BrokerError, Position, ReadRequest, Reader, Recorded};
+use tidings::broker::{
+    BrokerError, LookUpBy, LookUpRequest, Page, Position, ReadRequest, Reader, Recorded,
+};
 use tidings::core::{cloudevents, envelope_json};
+use tidings::{Envelope, Pattern, Timestamp};
 
 /// Events that one read asks for.
 const PAGE_EVENTS: usize = 1_000;
@@ -17,20 +19,36 @@ pub(crate) fn object(recorded: &Recorded, as_cloudevent: bool) -> String {
     if as_cloudevent {
         return cloudevents::to_json(&recorded.envelope);
     }
-    let mut line = envelope_json::to_json(&recorded.envelope);
+    stored(&recorded.envelope, Some(recorded.position))
+}
+
+/// The envelope with its position, which is null for an event that was just published and is not in the log yet.
+pub(crate) fn stored(envelope: &Envelope, position: Option<Position>) -> String {
+    let position = position.map_or_else(|| "null".to_owned(), |position| position.to_string());
+    let mut line = envelope_json::to_json(envelope);
     line.pop();
-    line.push_str(&format!(",\"position\":{}}}", recorded.position));
+    line.push_str(&format!(",\"position\":{position}}}"));
     line
 }
 
 /// The cells of an event for people.
 pub(crate) fn cells(recorded: &Recorded, global: &Global) -> Vec<String> {
-    let envelope = &recorded.envelope;
+    let place = format!("{:>6}", recorded.position.to_string());
+    envelope_cells(&recorded.envelope, &place, recorded.append_time, global)
+}
+
+/// The cells of an envelope that is at this place; the time of appending stands in for one that it does not give.
+pub(crate) fn envelope_cells(
+    envelope: &Envelope,
+    place: &str,
+    append_time: Timestamp,
+    global: &Global,
+) -> Vec<String> {
     let time = envelope
         .timestamp()
-        .map_or(recorded.append_time, |given| given.instant());
+        .map_or(append_time, |given| given.instant());
     let mut cells = vec![
-        format!("{:>6}", recorded.position.to_string()),
+        place.to_owned(),
         display(time, is_terminal() && !global.utc),
         format!(
             "{:<28}",
@@ -88,7 +106,7 @@ impl<'a> Selection<'a> {
             if patterns.is_empty() {
                 patterns.push(Pattern::everything());
             }
-            patterns.push(internal_facts());
+            patterns.push(Pattern::internal());
         }
         Ok(Self {
             filter,
@@ -105,13 +123,33 @@ impl<'a> Selection<'a> {
 
     fn wants(&self, recorded: &Recorded) -> bool {
         let envelope = &recorded.envelope;
-        let key = self.filter.key.as_deref();
         let source = self.filter.source.as_deref();
         let correlation_id = self.filter.correlation_id.as_deref();
-        key.is_none_or(|key| {
-            envelope.aggregate_id() == Some(key) || envelope.key().as_deref() == Some(key)
-        }) && source.is_none_or(|source| envelope.source() == Some(source))
+        source.is_none_or(|source| envelope.source() == Some(source))
             && correlation_id.is_none_or(|id| envelope.correlation_id() == id)
+    }
+
+    /// The next stretch: of one key if that is asked for, which is looked up, else of everything.
+    async fn page(&self, reader: &dyn Reader, from: Position) -> Result<Page, BrokerError> {
+        match &self.filter.key {
+            Some(key) => {
+                let request = LookUpRequest {
+                    by: LookUpBy::Key(key),
+                    from,
+                    patterns: &self.patterns,
+                    events_max: PAGE_EVENTS,
+                };
+                reader.look_up(request).await
+            }
+            None => {
+                let request = ReadRequest {
+                    from,
+                    patterns: &self.patterns,
+                    events_max: PAGE_EVENTS,
+                };
+                reader.read(request).await
+            }
+        }
     }
 
     /// Reads the selection to the end of what is durable, telling damaged stretches and going on behind them.
@@ -122,12 +160,7 @@ impl<'a> Selection<'a> {
     ) -> Result<(), Failure> {
         let mut from = self.from;
         loop {
-            let request = ReadRequest {
-                from,
-                patterns: &self.patterns,
-                events_max: PAGE_EVENTS,
-            };
-            let page = match reader.read(request).await {
+            let page = match self.page(reader, from).await {
                 Ok(page) => page,
                 Err(error) => {
                     from = behind_damage(error)?;
@@ -148,11 +181,6 @@ impl<'a> Selection<'a> {
             }
         }
     }
-}
-
-/// The pattern of tidings' own facts.
-pub(crate) fn internal_facts() -> Pattern {
-    "tidings.**".parse().expect("the pattern is valid")
 }
 
 /// Where to go on behind a damaged stretch, which is told; any other error is a failure.

@@ -83,6 +83,23 @@ pub(crate) fn display(time: Timestamp, local: bool) -> String {
     }
 }
 
+/// An instant: `2024-01-15T10:30:00Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) Timestamp);
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |_| {
+            format!(
+                "{text:?} is no time; write it like 2026-12-24T18:00:00Z or 2026-12-24T18:00:00+01:00"
+            )
+        };
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
 /// A length of time: `250ms`, `30s`, `15m`, `2h30m`, `1d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Length(pub(crate) Duration);

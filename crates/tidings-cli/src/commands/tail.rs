@@ -3,17 +3,21 @@
 use crate::arguments::{Filter, Global, Tail};
 use crate::failure::Failure;
 use crate::folder;
+use crate::follow::{self, Follow};
 use crate::interrupt::interrupted;
 use crate::output::{Format, List, hint};
+use crate::place;
 use crate::rows::{self, behind_damage};
+use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
-use tidings::broker::{ReadRequest, Reader};
+use tidings::broker::{ReadRequest, Reader, StartAt, Tailed};
+use tidings::{Durability, Location, Tidings};
 
 /// Events that one read asks for.
 const PAGE_EVENTS: usize = 256;
 
 pub(crate) async fn run(global: &Global, arguments: Tail) -> Result<ExitCode, Failure> {
-    let reader = folder::read(&arguments.data.folder)?;
     // A stream has no last row to close a list with, so that JSON is one object a line.
     let format = if global.format() == Format::Json {
         Format::Jsonl
@@ -21,8 +25,20 @@ pub(crate) async fn run(global: &Global, arguments: Tail) -> Result<ExitCode, Fa
         global.format()
     };
     let mut list = List::streamed(format);
+    let work = async {
+        match arguments.place.location()? {
+            Location::Folder(folder) => {
+                let reader = folder::read(&folder)?;
+                follow(global, &arguments, &reader, &mut list).await
+            }
+            broker @ Location::Broker(_) => {
+                let tidings = place::open(&broker, Durability::Synced).await?;
+                follow_broker(global, &arguments, &tidings, &mut list).await
+            }
+        }
+    };
     tokio::select! {
-        result = follow(global, &arguments, &reader, &mut list) => result.map(|()| ExitCode::SUCCESS),
+        result = work => result.map(|()| ExitCode::SUCCESS),
         interrupt = interrupted() => Ok(ExitCode::from(interrupt.exit_code())),
     }
 }
@@ -33,11 +49,7 @@ async fn follow(
     reader: &dyn Reader,
     list: &mut List,
 ) -> Result<(), Failure> {
-    let filter = Filter {
-        types: arguments.patterns.clone(),
-        internal: arguments.internal,
-        ..Filter::default()
-    };
+    let filter = filter(arguments);
     let patterns = rows::Selection::new(&filter, reader).await?.into_patterns();
     let mut from = match arguments.since {
         Some(since) => since.position(reader).await?,
@@ -85,4 +97,57 @@ async fn follow(
         }
     }
     list.flush()
+}
+
+fn filter(arguments: &Tail) -> Filter {
+    Filter {
+        types: arguments.patterns.clone(),
+        internal: arguments.internal,
+        ..Filter::default()
+    }
+}
+
+/// Follows a broker that has no positions.
+async fn follow_broker(
+    global: &Global,
+    arguments: &Tail,
+    tidings: &Tidings,
+    list: &mut List,
+) -> Result<(), Failure> {
+    let filter = filter(arguments);
+    let read = Follow {
+        filter: &filter,
+        start: match arguments.since {
+            Some(since) => since.0,
+            None if arguments.from_start || arguments.until_end => StartAt::Earliest,
+            None => StartAt::Latest,
+        },
+        until_end: arguments.until_end,
+    };
+    let mut left = arguments.limit.unwrap_or(u64::MAX);
+    let list = RefCell::new(list);
+    let take = |tailed: &Tailed| {
+        let mut list = list.borrow_mut();
+        list.row(
+            || follow::object(tailed, arguments.cloudevents),
+            || follow::cells(tailed, global),
+        )?;
+        list.flush()?;
+        left -= 1;
+        Ok(if left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    };
+    let live = || {
+        if !arguments.until_end {
+            hint(global.quiet, "live; Ctrl-C to stop");
+        }
+        list.borrow_mut().flush()
+    };
+    if arguments.limit != Some(0) {
+        read.each(&**tidings.broker(), take, live).await?;
+    }
+    Ok(tidings.shutdown().await?)
 }

@@ -106,7 +106,7 @@ pub(super) const POISONOUS_ORDER: u64 = 2;
 /// The order whose goods are found at the second look only.
 pub(super) const BUSY_ORDER: u64 = 3;
 /// Kinds of goods.
-pub(super) const SKUS: u64 = 20;
+const SKUS: u64 = 20;
 
 /// Whether the card of this order's customer is declined.
 pub(super) fn is_declined(order_id: &str) -> bool {

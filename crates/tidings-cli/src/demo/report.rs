@@ -1,5 +1,6 @@
-//! What the demo shows at its end: totals of the folder, one order as a tree, the dead letter, where to look next.
+//! What the demo shows at its end: totals of the orders, one order as a tree, the dead letter, where to look next.
 
+use super::events::{OrderPlaced, PaymentSucceeded, StockReserved};
 use super::screen::Screen;
 use super::services::Services;
 use crate::arguments::{Filter, Global};
@@ -13,14 +14,90 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
-use tidings::Envelope;
 use tidings::broker::{Reader, Recorded};
-use tidings::dead_letter::DeadLetterRecord;
+use tidings::dead_letter::{DeadLetter, DeadLetterRecord};
+use tidings::{Envelope, Event as _, Location};
 
 /// The order whose way is drawn.
 const ORDER_DRAWN: &str = "order-1";
 
-/// Totals of the folder, and the figures of this run.
+/// What happened to the orders.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    events: BTreeMap<String, u64>,
+    pieces: u32,
+    charged: f64,
+    drawn: Vec<Envelope>,
+    dead: Vec<DeadLetterRecord>,
+}
+
+impl Facts {
+    /// Reads a folder.
+    pub(super) async fn of_folder(reader: &dyn Reader) -> Result<Self, Failure> {
+        let mut facts = Self::default();
+        let take = |recorded: Recorded| {
+            facts.take(recorded.envelope);
+            Ok(ControlFlow::Continue(()))
+        };
+        let filter = Filter::default();
+        Selection::new(&filter, reader)
+            .await?
+            .each(reader, take)
+            .await?;
+        let mut letters = tidings::dead_letter::list(reader);
+        while let Some(letter) = next(&mut letters).await? {
+            facts.died(letter.record);
+        }
+        Ok(facts)
+    }
+
+    /// Of what was written down, dead letters among it.
+    pub(super) fn of_journal(written: Vec<Envelope>) -> Self {
+        let mut facts = Self::default();
+        for envelope in written {
+            match DeadLetter::from_envelope(&envelope) {
+                Ok(letter) => facts.died(letter.record),
+                Err(_) => facts.take(envelope),
+            }
+        }
+        facts
+    }
+
+    /// One dead letter for each event and group, however often it dies: who is killed before the broker has the settlement may give it up again.
+    fn died(&mut self, record: DeadLetterRecord) {
+        let is_other = |known: &DeadLetterRecord| {
+            (&known.event_id, &known.consumer) != (&record.event_id, &record.consumer)
+        };
+        self.dead.retain(is_other);
+        self.dead.push(record);
+    }
+
+    fn take(&mut self, envelope: Envelope) {
+        let event_type = envelope.event_type().name().to_owned();
+        let payload = envelope.payload_bytes();
+        if event_type == StockReserved::TYPE {
+            let reserved = serde_json::from_slice(payload);
+            self.pieces += reserved.map_or(0, |stock: StockReserved| stock.pieces);
+        } else if event_type == PaymentSucceeded::TYPE {
+            let succeeded = serde_json::from_slice(payload);
+            self.charged += succeeded.map_or(0.0, |payment: PaymentSucceeded| payment.amount);
+        }
+        *self.events.entry(event_type).or_default() += 1;
+        if envelope.aggregate_id() == Some(ORDER_DRAWN) {
+            self.drawn.push(envelope);
+        }
+    }
+}
+
+/// Where the events and the state are.
+#[derive(Debug)]
+pub(super) struct Whereabouts<'a> {
+    pub(super) folder: &'a Path,
+    /// The broker, where it is not the folder's own log.
+    pub(super) broker: Option<&'a Location>,
+}
+
+/// Totals of the orders, and the figures of this run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     orders: u64,
@@ -31,6 +108,12 @@ pub(super) struct Report {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     data: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(skip)]
+    pieces: u32,
+    #[serde(skip)]
+    charged: f64,
     #[serde(skip)]
     drawn: Vec<Envelope>,
     #[serde(skip)]
@@ -38,48 +121,32 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Reads the folder.
-    pub(super) async fn of(
-        reader: &dyn Reader,
-        folder: &Path,
+    /// Sums up.
+    pub(super) fn of(
+        facts: Facts,
+        whereabouts: &Whereabouts<'_>,
         elapsed: Duration,
         screen: &Screen,
-    ) -> Result<Self, Failure> {
-        let mut events: BTreeMap<String, u64> = BTreeMap::new();
-        let mut drawn = Vec::new();
-        let take = |recorded: Recorded| {
-            *events
-                .entry(recorded.envelope.event_type().name().to_owned())
-                .or_default() += 1;
-            if recorded.envelope.aggregate_id() == Some(ORDER_DRAWN) {
-                drawn.push(recorded.envelope);
-            }
-            Ok(ControlFlow::Continue(()))
-        };
-        let filter = Filter::default();
-        Selection::new(&filter, reader)
-            .await?
-            .each(reader, take)
-            .await?;
-        let mut letters = tidings::dead_letter::list(reader);
-        let mut dead = Vec::new();
-        while let Some(letter) = next(&mut letters).await? {
-            dead.push(letter.record);
-        }
+    ) -> Self {
+        let events = facts.events;
         let total: u64 = events.values().sum();
+        let folder = whereabouts.folder;
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        Ok(Self {
-            orders: events.get("order.placed").copied().unwrap_or(0),
-            dead_letters: dead.len(),
+        Self {
+            orders: events.get(OrderPlaced::TYPE).copied().unwrap_or(0),
+            dead_letters: facts.dead.len(),
             elapsed_seconds: elapsed.as_secs_f64(),
             events_per_second: total as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
             p50_ms: screen.latency_ms(0.5),
             p99_ms: screen.latency_ms(0.99),
             data: folder.display().to_string(),
+            url: whereabouts.broker.map(Location::to_string),
             events,
-            drawn,
-            dead,
-        })
+            pieces: facts.pieces,
+            charged: facts.charged,
+            drawn: facts.drawn,
+            dead: facts.dead,
+        }
     }
 
     /// Prints it for a person, or as one object.
@@ -101,16 +168,21 @@ impl Report {
     }
 
     fn write(&self, text: &mut String, services: &Services) -> std::fmt::Result {
-        writeln!(text, "Events in the folder")?;
+        let place = if self.url.is_some() {
+            "of these orders"
+        } else {
+            "in the folder"
+        };
+        writeln!(text, "Events {place}")?;
         for (event_type, count) in &self.events {
             writeln!(text, "  {count:>7}  {event_type}")?;
         }
         writeln!(text, "\nWhat the services know")?;
-        let charged: f64 = services.payments.lock().charged.values().sum();
         writeln!(
             text,
-            "  payment charged {charged:.2}; inventory set {} pieces aside; notification wrote {} mails",
-            services.inventory.lock().pieces_taken(),
+            "  payment charged {:.2}; inventory set {} pieces aside; notification wrote {} mails",
+            self.charged,
+            self.pieces,
             services.mails.lock().written.len()
         )?;
         writeln!(text, "\nThe way of {ORDER_DRAWN}, by cause")?;
@@ -138,24 +210,40 @@ impl Report {
         }
         writeln!(
             text,
-            "\n{:.2} s, {:.0} events/s; from appended to handled: p50 {} ms, p99 {} ms; every event was on the disk before it was acknowledged",
+            "\n{:.2} s, {:.0} events/s; from appended to handled: p50 {} ms, p99 {} ms; every event was {} before it was acknowledged",
             self.elapsed_seconds,
             self.events_per_second,
             figure(self.p50_ms),
-            figure(self.p99_ms)
+            figure(self.p99_ms),
+            if self.url.is_some() {
+                "accepted by the broker"
+            } else {
+                "on the disk"
+            }
         )?;
         self.next_commands(text)
     }
 
     fn next_commands(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "\nThe data lies in {}. Look at it with", self.data)?;
-        for command in [
-            "event ls --key order-5",
-            "dlq ls",
-            "consumer lag",
-            "tail --since earliest --until-end",
-        ] {
-            writeln!(text, "  tidings {command} --data {}", self.data)?;
+        let Some(url) = &self.url else {
+            writeln!(text, "\nThe data lies in {}. Look at it with", self.data)?;
+            for command in [
+                "event ls --key order-5",
+                "dlq ls",
+                "consumer lag",
+                "tail --since earliest --until-end",
+            ] {
+                writeln!(text, "  tidings {command} --data {}", self.data)?;
+            }
+            return Ok(());
+        };
+        writeln!(
+            text,
+            "\nThe events are on {url}, the services' own state in {}. Look at them with",
+            self.data
+        )?;
+        for command in ["consumer lag", "event export --key order-5"] {
+            writeln!(text, "  tidings {command} --url '{url}'")?;
         }
         Ok(())
     }

@@ -1,15 +1,19 @@
-//! Four services that react to each other's facts and never call each other, each with state of its own.
+//! Four services that react to each other's facts and never call each other, each with state of its own: one in the database, three in memory, rebuilt from the log.
 
 use super::events::{
-    BUSY_ORDER, Item, OrderPlaced, PaymentFailed, PaymentSucceeded, SKUS, ShipmentCreated,
-    StockReserved, is_declined,
+    BUSY_ORDER, OrderPlaced, PaymentFailed, PaymentSucceeded, ShipmentCreated, StockReserved,
+    is_declined,
 };
+use super::orders;
 use super::screen::Screen;
+use crate::failure::Failure;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidings::broker::Recorded;
+use tidings::broker::StartAt;
 use tidings::extract::{Emit, HandlerError, Metadata, State};
-use tidings::{ConsumerHandle, Error, Tidings};
+use tidings::prelude::{Sqlite, Tx};
+use tidings::sql::{Inbox, sqlx};
+use tidings::{ConsumerBuilder, ConsumerHandle, Envelope, Tidings};
 
 /// The state of a service, shared by its handlers.
 #[derive(Debug, Default)]
@@ -34,13 +38,11 @@ pub(super) struct Payments {
     pub(super) charged: HashMap<String, f64>,
 }
 
-/// What the inventory service knows: the lines of orders, what was set aside, what is left.
-#[derive(Debug, Default)]
-pub(super) struct Inventory {
-    lines: HashMap<String, Vec<Item>>,
-    reserved: HashMap<String, u32>,
-    taken: HashMap<String, u32>,
-}
+/// The tables of the inventory service: the lines of orders, and what was set aside. Orders go by their flow, because a broker may have those of another demo, whose numbers
+/// are the same.
+const INVENTORY_TABLES: &str = "CREATE TABLE IF NOT EXISTS demo_line (flow TEXT NOT NULL, sku TEXT NOT NULL, qty INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS demo_line_of_flow ON demo_line (flow);
+CREATE TABLE IF NOT EXISTS demo_reserved (flow TEXT PRIMARY KEY, pieces INTEGER NOT NULL)";
 
 /// What the shipping service knows: the parcel of each order.
 #[derive(Debug, Default)]
@@ -54,39 +56,51 @@ pub(super) struct Mails {
     pub(super) written: HashMap<String, String>,
 }
 
+/// What the services have to declare, and where they begin.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Terms {
+    pub(super) unordered: bool,
+    pub(super) single_instance: bool,
+    /// What a broker had before is not the demo's.
+    pub(super) from_latest: bool,
+}
+
+impl Terms {
+    /// A consumer under these terms.
+    pub(super) fn consumer(self, tidings: &Tidings, group: &str) -> ConsumerBuilder {
+        let mut consumer = tidings.consumer(group);
+        if self.unordered {
+            consumer = consumer.unordered();
+        }
+        if self.single_instance {
+            consumer = consumer.single_instance();
+        }
+        if self.from_latest {
+            consumer = consumer.start_at(StartAt::Latest);
+        }
+        consumer
+    }
+}
+
 /// All states; each service sees its own only.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     pub(super) payments: Shared<Payments>,
-    pub(super) inventory: Shared<Inventory>,
     pub(super) shipments: Shared<Shipments>,
     pub(super) mails: Shared<Mails>,
 }
 
 impl Services {
-    /// A service that starts again knows what it stated before: its state is rebuilt from the log.
-    pub(super) fn recall(&self, recorded: &Recorded) {
-        let payload = recorded.envelope.payload_bytes();
-        match recorded.envelope.event_type().name() {
-            "order.placed" => {
-                if let Ok(order) = serde_json::from_slice::<OrderPlaced>(payload) {
-                    self.inventory
-                        .lock()
-                        .lines
-                        .insert(order.order_id, order.items);
-                }
-            }
+    /// A service without a database that starts again knows what it stated before: its state is rebuilt from the facts.
+    pub(super) fn recall(&self, envelope: &Envelope) {
+        let payload = envelope.payload_bytes();
+        match envelope.event_type().name() {
             "payment.succeeded" => {
                 if let Ok(payment) = serde_json::from_slice::<PaymentSucceeded>(payload) {
                     self.payments
                         .lock()
                         .charged
                         .insert(payment.order_id, payment.amount);
-                }
-            }
-            "stock.reserved" => {
-                if let Ok(stock) = serde_json::from_slice::<StockReserved>(payload) {
-                    self.inventory.lock().set_aside(&stock.order_id);
                 }
             }
             "shipment.created" => {
@@ -106,29 +120,36 @@ impl Services {
         &self,
         tidings: &Tidings,
         screen: &Screen,
-    ) -> Result<Vec<ConsumerHandle>, Error> {
+        terms: Terms,
+    ) -> Result<Vec<ConsumerHandle>, Failure> {
+        let pool = orders::pool(&tidings.database().await?)?;
+        sqlx::raw_sql(INVENTORY_TABLES)
+            .execute(&pool)
+            .await
+            .map_err(orders::failed)?;
+        let inbox = Inbox::open(&tidings.database().await?).await?;
         let observer = || Arc::new(screen.clone());
-        let payment = tidings
-            .consumer("payment")
+        let payment = terms
+            .consumer(tidings, "payment")
             .observer(observer())
             .state(self.payments.clone())
             .state(screen.clone())
             .on(charge);
-        let inventory = tidings
-            .consumer("inventory")
+        let inventory = terms
+            .consumer(tidings, "inventory")
             .observer(observer())
-            .state(self.inventory.clone())
+            .inbox(inbox.with_outbox(tidings.outbox()?))
             .state(screen.clone())
             .on(remember)
             .on(reserve);
-        let shipping = tidings
-            .consumer("shipping")
+        let shipping = terms
+            .consumer(tidings, "shipping")
             .observer(observer())
             .state(self.shipments.clone())
             .state(screen.clone())
             .on(ship);
-        let notification = tidings
-            .consumer("notification")
+        let notification = terms
+            .consumer(tidings, "notification")
             .observer(observer())
             .state(self.mails.clone())
             .state(screen.clone())
@@ -139,32 +160,6 @@ impl Services {
             shipping.start().await?,
             notification.start().await?,
         ])
-    }
-}
-
-impl Inventory {
-    /// Sets the goods of an order aside, once, and tells how many pieces they are; `None` if the order is unknown or a shelf is empty.
-    fn set_aside(&mut self, order_id: &str) -> Option<u32> {
-        if let Some(pieces) = self.reserved.get(order_id) {
-            return Some(*pieces);
-        }
-        let items = self.lines.get(order_id)?;
-        let mut pieces = 0;
-        for item in items {
-            *self.taken.entry(item.sku.clone()).or_default() += item.qty;
-            pieces += item.qty;
-        }
-        self.reserved.insert(order_id.to_owned(), pieces);
-        Some(pieces)
-    }
-
-    /// Pieces taken from the shelves, over all kinds of goods.
-    pub(super) fn pieces_taken(&self) -> u32 {
-        debug_assert!(
-            self.taken.len() as u64 <= SKUS,
-            "only known goods are taken"
-        );
-        self.taken.values().sum()
     }
 }
 
@@ -210,41 +205,57 @@ async fn charge(
     })
 }
 
-/// Inventory remembers what an order holds.
+/// Inventory remembers what an order holds: in the transaction in which the event is noted as handled.
 async fn remember(
     order: OrderPlaced,
-    State(inventory): State<Shared<Inventory>>,
+    mut tx: Tx<Sqlite>,
     State(screen): State<Screen>,
     metadata: Metadata,
-) {
+) -> Result<(), HandlerError> {
     screen.handled(&metadata);
-    inventory.lock().lines.insert(order.order_id, order.items);
+    for item in order.items {
+        sqlx::query("INSERT INTO demo_line (flow, sku, qty) VALUES (?, ?, ?)")
+            .bind(metadata.envelope.correlation_id())
+            .bind(&item.sku)
+            .bind(item.qty)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
 }
 
-/// Inventory reacts to a payment: the goods are set aside. One order meets a warehouse that answers at the second try.
+/// Inventory reacts to a payment: the goods are set aside, once. One order meets a warehouse that answers at the second try.
 async fn reserve(
     payment: PaymentSucceeded,
-    State(inventory): State<Shared<Inventory>>,
+    mut tx: Tx<Sqlite>,
     State(screen): State<Screen>,
     metadata: Metadata,
-    emit: Emit,
 ) -> Result<(), HandlerError> {
     screen.handled(&metadata);
     if payment.order_id == format!("order-{BUSY_ORDER}") && metadata.attempt == 1 {
         return Err(HandlerError::transient_message("the warehouse is busy"));
     }
-    let Some(pieces) = inventory.lock().set_aside(&payment.order_id) else {
+    let lines: Option<u32> = sqlx::query_scalar("SELECT SUM(qty) FROM demo_line WHERE flow = ?")
+        .bind(metadata.envelope.correlation_id())
+        .fetch_one(&mut *tx)
+        .await?;
+    let Some(pieces) = lines else {
         return Err(HandlerError::transient_message(format!(
             "{} is not known yet",
             payment.order_id
         )));
     };
+    sqlx::query("INSERT INTO demo_reserved (flow, pieces) VALUES (?, ?)")
+        .bind(metadata.envelope.correlation_id())
+        .bind(pieces)
+        .execute(&mut *tx)
+        .await?;
     screen.tell(
         &payment.order_id,
         "inventory",
         &format!("sets {pieces} pieces aside → stock.reserved"),
     );
-    emit.event(&StockReserved {
+    tx.publish(&StockReserved {
         order_id: payment.order_id,
         pieces,
     })

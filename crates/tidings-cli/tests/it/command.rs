@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take.
@@ -34,6 +35,17 @@ pub(crate) fn tidings<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -
     }
 }
 
+/// This test binary again, to be another process of the test of that name; what it says stands on lines of its own.
+pub(crate) fn itself(test: &str) -> Tidings {
+    let program = std::env::current_exe().expect("this program is known");
+    let mut command = Command::new(program);
+    command.args(["--exact", test, "--nocapture"]);
+    Tidings {
+        command,
+        input: Vec::new(),
+    }
+}
+
 impl Tidings {
     /// Names the data folder.
     pub(crate) fn data(mut self, folder: &Path) -> Self {
@@ -44,6 +56,21 @@ impl Tidings {
     /// Adds an argument.
     pub(crate) fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    pub(crate) fn arguments<S: AsRef<OsStr>>(
+        mut self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
         self
     }
 
@@ -92,11 +119,16 @@ impl Tidings {
             .stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the binary starts");
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        let stderr = drain(child.stderr.take().expect("standard error is piped"));
+        let said = Arc::new(Mutex::new(String::new()));
+        let stderr = hear(
+            child.stderr.take().expect("standard error is piped"),
+            Arc::clone(&said),
+        );
         Running {
             child,
             stdout: Some(stdout),
             stderr: Some(stderr),
+            said,
         }
     }
 }
@@ -118,13 +150,26 @@ impl Answer {
 pub(crate) struct Running {
     child: Child,
     stdout: Option<BufReader<std::process::ChildStdout>>,
-    stderr: Option<std::thread::JoinHandle<String>>,
+    stderr: Option<std::thread::JoinHandle<()>>,
+    said: Arc<Mutex<String>>,
 }
 
 impl Running {
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until it said something on standard error, and answers the line.
+    pub(crate) fn heard(&self, words: &str) -> String {
+        let mut found = None;
+        until(&format!("it says {words:?}"), || {
+            let said = self.said.lock().unwrap();
+            let mut lines = said.lines();
+            found = lines.find(|line| line.contains(words)).map(str::to_owned);
+            found.is_some()
+        });
+        found.expect("it was found")
     }
 
     /// The next line of standard output; `None` at its end.
@@ -136,6 +181,11 @@ impl Running {
             .read_line(&mut line)
             .expect("standard output is text");
         (read > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// Its standard output, for who reads it elsewhere.
+    pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
+        self.stdout.take().expect("it was not taken").into_inner()
     }
 
     /// Kills it with SIGKILL.
@@ -173,11 +223,10 @@ impl Running {
             stdout.push('\n');
         }
         let status = wait(&mut self.child);
-        let stderr = self
-            .stderr
-            .take()
-            .map(|stderr| stderr.join().expect("standard error ends"))
-            .unwrap_or_default();
+        if let Some(stderr) = self.stderr.take() {
+            stderr.join().expect("standard error ends");
+        }
+        let stderr = self.said.lock().unwrap().clone();
         Answer {
             code: status.code(),
             stdout,
@@ -200,6 +249,21 @@ fn drain(source: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle
         let mut source = source;
         source.read_to_end(&mut bytes).expect("a pipe is read");
         String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// As [`drain`], and others may see what came so far.
+fn hear(
+    source: impl std::io::Read + Send + 'static,
+    said: Arc<Mutex<String>>,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(source).split(b'\n') {
+            let line = line.expect("a pipe is read");
+            let mut said = said.lock().unwrap();
+            said.push_str(&String::from_utf8_lossy(&line));
+            said.push('\n');
+        }
     })
 }
 
@@ -257,6 +321,44 @@ impl Place {
             .data(&self.data())
             .input(lines)
             .ok()
+    }
+}
+
+/// An owner of the data folder that stands still, and holds no lock of its database: what is published beside it waits. One event, `folder.opened`, is in the log.
+pub(crate) struct Halted {
+    /// Killed when dropped.
+    _owner: Running,
+    pid: rustix::process::Pid,
+}
+
+impl Halted {
+    /// Starts an owner and stops it.
+    pub(crate) fn at(place: &Place) -> Self {
+        let group = [
+            "consumer", "run", "halted", "--type", "mail.*", "--exec", "true",
+        ];
+        let owner = tidings(group).data(&place.data()).start();
+        until("the folder has an owner with a database", || {
+            place.data().join("state.db").exists()
+        });
+        tidings(["emit", "folder.opened"]).data(&place.data()).ok();
+        let file = format!("sqlite://{}/state.db", place.data().display());
+        until("the owner has carried and settled it", || {
+            let status = ["outbox", "status", "-o", "json", "--from", &file];
+            let status = tidings(status).run();
+            status.code == Some(0) && status.json()["unsent"] == 0
+        });
+        let pid = i32::try_from(owner.id()).expect("a process id is small");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process id is not zero");
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP)
+            .expect("the process is ours");
+        Self { _owner: owner, pid }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) {
+        rustix::process::kill_process(self.pid, rustix::process::Signal::CONT)
+            .expect("the process is ours");
     }
 }
 

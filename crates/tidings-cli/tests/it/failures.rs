@@ -235,3 +235,107 @@ fn a_flipped_bit_is_found_reported_and_read_around() {
         "damage does not go away"
     );
 }
+
+/// Any number of files that a process may have open, from too few to enough: what is refused is told, and nothing that was acknowledged is lost.
+#[test]
+fn too_few_files_that_may_be_open_are_told_and_cost_nothing_that_was_acknowledged() {
+    let place = Place::new();
+    place.import(EVENT);
+    let emit = |files: u32| {
+        let limited = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        std::process::Command::new("sh")
+            .args(["-c", &limited, env!("CARGO_BIN_EXE_tidings")])
+            .args(["emit", "order.placed", "--data"])
+            .arg(place.data())
+            .output()
+            .unwrap()
+    };
+    let (mut acknowledged, mut refused) = (0_u64, 0);
+
+    // With fewer, the asynchronous runtime cannot begin: nothing of the folder is touched then.
+    for files in 8..40 {
+        let answer = emit(files);
+        let told = String::from_utf8_lossy(&answer.stderr);
+        assert!(!told.contains("panicked"), "{files} files: {told}");
+        if answer.status.success() {
+            acknowledged += 1;
+        } else {
+            refused += 1;
+            assert!(
+                told.contains("error[TD") && told.contains("Too many open files"),
+                "{files} files: {told}"
+            );
+        }
+    }
+
+    assert!(refused > 0, "no limit was low enough");
+    assert!(acknowledged > 10, "{acknowledged}");
+    let count = tidings(["event", "count"]).data(&place.data()).ok().stdout;
+    let there: u64 = count.trim().parse().unwrap();
+    assert!(
+        there > acknowledged,
+        "{there} events, {acknowledged} and the first were acknowledged"
+    );
+    let verified = tidings(["verify"]).data(&place.data()).ok();
+    assert!(verified.stdout.contains("sound"), "{}", verified.stdout);
+}
+
+/// The bytes rotted while nobody worked for the group; it learns of it when it comes to the place, and goes on behind it.
+#[test]
+fn a_group_that_was_away_when_events_rotted_is_told_their_positions() {
+    let place = Place::new();
+    for _ in 0..5 {
+        place.import(EVENT);
+    }
+    let segment = place.data().join("log/main/00000000000000000000.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // Each import left a frame and a sync mark; the third frame of events is the fifth.
+    let third = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(at, found)| *found == [0xf5, b'T', b'd', 0xf7] && bytes[at + 5] == 1)
+        .map(|(at, _)| at)
+        .nth(2)
+        .unwrap();
+    bytes[third + 70] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let run = || {
+        tidings([
+            "consumer",
+            "run",
+            "g",
+            "--type",
+            "order.*",
+            "--exec",
+            "true",
+            "--until-end",
+        ])
+        .data(&place.data())
+        .ok()
+    };
+
+    let told = run().stderr;
+
+    assert!(
+        told.contains("warning: ") && told.contains("(positions 2 to 2)"),
+        "{told}"
+    );
+    assert!(told.contains("4 handled"), "{told}");
+    assert!(!run().stderr.contains("warning: "), "it is told once");
+    let facts = tidings([
+        "tail",
+        "tidings.log.*",
+        "--from-start",
+        "--until-end",
+        "-o",
+        "jsonl",
+    ])
+    .data(&place.data())
+    .ok();
+    assert_eq!(facts.lines().len(), 1, "{}", facts.stdout);
+    assert!(
+        facts.stdout.contains("\"first_position\":2"),
+        "{}",
+        facts.stdout
+    );
+}

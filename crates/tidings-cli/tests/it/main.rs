@@ -6,13 +6,44 @@
     reason = "a panic of a test is its failure report; tests of processes wait by the clock and are told by the environment how often to repeat"
 )]
 
+mod alert;
 mod beside;
+mod bridge;
+#[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
+mod brokers;
+#[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
+mod brokers_bad_input;
+mod check;
 mod command;
+mod consumer_later;
 mod consumer_run;
 mod crash;
 mod dead_letters;
 mod demo;
+#[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
+mod demo_on_brokers;
+mod explain;
 mod failures;
+mod health;
 mod import_export;
+mod import_once;
+mod inbox;
+mod ledger;
 mod look_ups;
+#[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
+mod moving;
 mod real_data;
+mod redrive;
+mod relay;
+mod relay_failures;
+mod relay_load;
+mod relay_trouble;
+mod relay_verify;
+mod retention;
+mod schedule;
+// `cfg(test)` is always set here; it tells clippy that what talks to the test is test code, too.
+#[cfg(test)]
+mod shared_folder;
+mod table;
+#[cfg(feature = "webhook")]
+mod webhook;

@@ -3,27 +3,27 @@
 use super::{HEADERS, Row};
 use crate::arguments::{ConsumerLag, Global};
 use crate::failure::Failure;
-use crate::folder;
 use crate::output::{List, json, talk};
 use std::process::ExitCode;
-use tidings::broker::Admin as _;
 
 pub(crate) async fn run(global: &Global, arguments: ConsumerLag) -> Result<ExitCode, Failure> {
-    let reader = folder::read(&arguments.data.folder)?;
-    let mut groups = reader.groups().await?;
+    let opened = arguments.place.groups().await?;
+    let admin = opened.admin()?;
+    let mut groups = admin.groups().await?;
     if let Some(name) = &arguments.group {
         groups.retain(|group| group.name == *name);
         if groups.is_empty() {
             // The look-up of the lag knows which group may have been meant.
-            reader.lag(name).await?;
+            admin.lag(name).await?;
         }
     }
     let mut list = List::aligned(global.format(), &HEADERS, !global.no_headers);
-    let mut over = Vec::new();
+    let (mut over, mut warnings) = (Vec::new(), Vec::new());
     for group in groups {
-        let lag = reader.lag(&group.name).await?;
+        let lag = admin.lag(&group.name).await?;
         let row = Row::new(&group, lag);
         list.row(|| json(&row), || row.cells())?;
+        warnings.extend(row.warning());
         if arguments.max.is_some_and(|max| lag.events > max)
             || arguments.max_age.is_some_and(|max| lag.age > max.0)
         {
@@ -31,6 +31,9 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerLag) -> Result<ExitC
         }
     }
     list.finish()?;
+    for warning in warnings {
+        talk(global.quiet, warning);
+    }
     if over.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

@@ -3,18 +3,30 @@
 use super::{HEADERS, Row};
 use crate::arguments::{ConsumerLs, Global};
 use crate::failure::Failure;
-use crate::folder;
-use crate::output::{List, hint, json};
-use tidings::broker::Admin as _;
+use crate::output::{List, hint, json, talk};
 
 pub(crate) async fn run(global: &Global, arguments: ConsumerLs) -> Result<(), Failure> {
-    let reader = folder::read(&arguments.data.folder)?;
+    let groups = arguments.place.groups().await?;
+    let admin = groups.admin()?;
     let mut list = List::aligned(global.format(), &HEADERS, !global.no_headers);
-    for group in reader.groups().await? {
-        let row = Row::new(&group, reader.lag(&group.name).await?);
+    let mut abandoned = Vec::new();
+    for group in admin.groups().await? {
+        let row = Row::new(&group, admin.lag(&group.name).await?);
         list.row(|| json(&row), || row.cells())?;
+        if group.abandoned {
+            abandoned.push(group.name.to_string());
+        }
     }
-    if list.finish()? == 0 {
+    let (count, abandoned) = (list.finish()?, abandoned.join(", "));
+    if !abandoned.is_empty() {
+        talk(
+            global.quiet,
+            format_args!(
+                "abandoned: {abandoned}; start their consumers, or forget them: tidings consumer rm GROUP"
+            ),
+        );
+    }
+    if count == 0 {
         hint(
             global.quiet,
             "no group yet; `tidings consumer run GROUP --type PATTERN --exec CMD` makes one",

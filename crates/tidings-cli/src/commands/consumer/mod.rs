@@ -1,5 +1,6 @@
 //! `tidings consumer`: groups.
 
+pub(crate) mod decide;
 pub(crate) mod lag;
 pub(crate) mod ls;
 pub(crate) mod reset;
@@ -15,10 +16,21 @@ struct Row {
     consumer: String,
     patterns: Vec<String>,
     status: &'static str,
-    position: u64,
+    position: Option<u64>,
     lag_events: u64,
     lag_seconds: f64,
     owner: Option<String>,
+    lost: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<Loss>,
+}
+
+/// How near retention is to what a group has not handled.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Loss {
+    within_seconds: Option<f64>,
+    bytes_left: Option<u64>,
+    is_near: bool,
 }
 
 impl Row {
@@ -28,14 +40,50 @@ impl Row {
             patterns: group.patterns.iter().map(ToString::to_string).collect(),
             status: if group.owner.is_some() {
                 "running"
+            } else if group.abandoned {
+                "abandoned"
             } else {
                 "stopped"
             },
-            position: group.position.0,
+            position: group.position.map(|position| position.0),
             lag_events: lag.events,
             lag_seconds: lag.age.as_secs_f64(),
             owner: group.owner.clone(),
+            lost: lag.lost,
+            loss: lag.loss.map(|loss| Loss {
+                within_seconds: loss.within.map(|within| within.as_secs_f64()),
+                bytes_left: loss.bytes_left,
+                is_near: loss.is_near,
+            }),
         }
+    }
+
+    /// What a person should know before the group loses events, or once it has.
+    fn warning(&self) -> Option<String> {
+        let Self {
+            consumer,
+            position,
+            lost,
+            ..
+        } = self;
+        if *lost > 0 {
+            return Some(format!(
+                "warning: retention removed {lost} positions before the group {consumer} handled them; to go on without them: tidings consumer reset {consumer} --to earliest"
+            ));
+        }
+        let loss = self.loss.filter(|loss| loss.is_near)?;
+        let age = loss
+            .within_seconds
+            .map(|within| format!("in {within:.0} s"));
+        let size = loss
+            .bytes_left
+            .map(|bytes| format!("after {bytes} more bytes"));
+        let when: Vec<String> = [age, size].into_iter().flatten().collect();
+        Some(format!(
+            "warning: the group {consumer} stands at position {}, which retention may remove {}; start its consumer, or keep more: tidings log retention",
+            position.unwrap_or_default(),
+            when.join(" or ")
+        ))
     }
 
     fn cells(&self) -> Vec<String> {
@@ -43,7 +91,8 @@ impl Row {
             self.consumer.clone(),
             self.patterns.join(" "),
             self.status.to_owned(),
-            self.position.to_string(),
+            self.position
+                .map_or_else(|| "-".to_owned(), |position| position.to_string()),
             self.lag_events.to_string(),
             format!("{:.1} s", self.lag_seconds),
         ]

@@ -30,7 +30,7 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerReset) -> Result<(),
     let target = arguments.to.position(&reader).await?;
     let mut reset = Reset {
         consumer: name.as_str(),
-        from: group.position.0,
+        from: group.position.map_or(0, |position| position.0),
         to: target.0,
         dry_run: arguments.dry_run,
     };
@@ -43,7 +43,8 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerReset) -> Result<(),
                 reset.from, reset.to
             ),
         )?;
-        reset.to = reader.seek(name, arguments.to.0).await?.0;
+        let moved = reader.seek(name, arguments.to.0).await?;
+        reset.to = moved.map_or(reset.to, |position| position.0);
     }
     object(global.format(), &json(&reset), || {
         let verb = if reset.dry_run { "would go" } else { "goes" };

@@ -2,16 +2,20 @@
 
 use crate::arguments::{ConsumerRun, Global};
 use crate::failure::Failure;
-use crate::folder;
+use crate::health::{Health, Listening, during};
 use crate::interrupt::{Interrupt, interrupted};
 use crate::output::{json, object, talk};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidings::flow::consumer::process::{ExecHandler, PipeHandler, ProcessConfig, ProcessError};
 use tidings::flow::consumer::{ConsumerStats, Notice, Observer};
+use tidings::flow::metrics::{MetricFamily, MetricKind};
 use tidings::handler::DeliveryHandler;
+use tidings::sql::{Database, DatabaseOptions, Failures};
+use tidings::{ConsumerHandle, Tidings};
 
 /// How long a process may take to end after its input was closed.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -22,41 +26,198 @@ struct Summary {
     consumer: String,
     handled: u64,
     retried: u64,
+    put_off: u64,
     dead_lettered: u64,
+    parked: u64,
+    held_keys: usize,
     emitted: u64,
 }
 
 pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitCode, Failure> {
     let handler = Process::new(&arguments)?;
-    let tidings = folder::own(&arguments.data.folder).await?;
-    let crate::arguments::OnFailure::Continue = arguments.on_failure;
+    let tidings = arguments.place.open().await?;
+    let failing = &arguments.failing;
     let mut builder = tidings
         .consumer(arguments.group.to_string())
         .handler(handler.delivery_handler())
-        .attempts(arguments.attempts)
+        .attempts(failing.attempts)
+        .retry_later(failing.later.iter().map(|wait| wait.0))
         .parallel(arguments.parallel)
         .start_at(arguments.from.0)
         .observer(Arc::new(Teller {
             quiet: global.quiet,
         }));
+    if let Some(rate) = failing.rate {
+        builder = builder.rate_max(rate);
+    }
+    if let Some(policy) = failing.on_failure {
+        builder = builder.on_failure(policy.into());
+    }
+    if let Some(url) = &failing.store {
+        let database = Database::open(url, &DatabaseOptions::default()).await?;
+        builder = builder.failures(Failures::open(&database).await?);
+    }
     if arguments.until_end {
         builder = builder.until_end();
     }
+    if arguments.unordered {
+        builder = builder.unordered();
+    }
+    if arguments.single_instance {
+        builder = builder.single_instance();
+    }
     let consumer = builder.start().await?;
-    let interrupt = tokio::select! {
-        finished = consumer.finished() => {
-            finished?;
-            None
-        }
-        interrupt = interrupted() => Some(interrupt),
+    let is_draining = Arc::new(AtomicBool::new(false));
+    let listening = listen(global, &arguments, &tidings, &consumer, &is_draining).await?;
+    let work = async {
+        let interrupt = tokio::select! {
+            finished = consumer.finished() => {
+                finished?;
+                None
+            }
+            interrupt = interrupted() => Some(interrupt),
+        };
+        is_draining.store(true, Ordering::Relaxed);
+        let stopped = tidings.shutdown().await;
+        handler.stop().await;
+        print(global, &arguments, &consumer.stats())?;
+        stopped?;
+        Ok::<_, Failure>(interrupt)
     };
-    let stopped = tidings.shutdown().await;
-    handler.stop().await;
-    print(global, &arguments, &consumer.stats())?;
-    stopped?;
+    let interrupt = during(listening, work).await?;
     Ok(interrupt.map_or(ExitCode::SUCCESS, |interrupt: Interrupt| {
         ExitCode::from(interrupt.exit_code())
     }))
+}
+
+async fn listen(
+    global: &Global,
+    arguments: &ConsumerRun,
+    tidings: &Tidings,
+    consumer: &ConsumerHandle,
+    is_draining: &Arc<AtomicBool>,
+) -> Result<Option<Listening>, Failure> {
+    let Some(address) = arguments.listen else {
+        return Ok(None);
+    };
+    let (observed, asked, tidings) = (consumer.clone(), consumer.clone(), tidings.clone());
+    let is_draining = Arc::clone(is_draining);
+    let health = Health {
+        metrics: Box::new(move || {
+            let (consumer, tidings) = (observed.clone(), tidings.clone());
+            Box::pin(async move {
+                let mut families = figures(&consumer).await;
+                families.extend(tidings.log_metrics());
+                families
+            })
+        }),
+        unready: Box::new(move || {
+            let stats = asked.stats();
+            match stats.trouble {
+                _ if is_draining.load(Ordering::Relaxed) => Some("draining".to_owned()),
+                Some(trouble) => Some(format!("paused: {trouble}")),
+                None if stats.paused_by.is_some() => {
+                    let why = stats.paused_by.unwrap_or_default();
+                    Some(format!("paused: {why}"))
+                }
+                None => stats.paused.then(|| "paused".to_owned()),
+            }
+        }),
+    };
+    let listening = Listening::open(address, health).await?;
+    talk(global.quiet, format_args!("metrics {}", listening.url()));
+    Ok(Some(listening))
+}
+
+/// The figures of the group. Those of the log are left out while it does not answer.
+pub(crate) async fn figures(consumer: &ConsumerHandle) -> Vec<MetricFamily> {
+    let stats = consumer.stats();
+    let group = consumer.group().to_string();
+    let labels = [("consumer", group.as_str())];
+    let gauge =
+        |name, help, number| MetricFamily::new(name, MetricKind::Gauge, help).with(&labels, number);
+    let counter = |name, help, number: u64| {
+        MetricFamily::new(name, MetricKind::Counter, help).with(&labels, number as f64)
+    };
+    let mut handled = MetricFamily::new(
+        "tidings_events_handled_total",
+        MetricKind::Counter,
+        "Handlings that ended, by their outcome.",
+    );
+    let outcomes = [
+        ("ok", stats.handled),
+        ("retry", stats.retried),
+        ("later", stats.put_off),
+        ("dead", stats.dead_lettered),
+        ("skipped", stats.skipped),
+        ("duplicate", stats.deduplicated),
+    ];
+    for (outcome, number) in outcomes {
+        let labels = [("consumer", group.as_str()), ("outcome", outcome)];
+        handled = handled.with(&labels, number as f64);
+    }
+    let is_paused = stats.paused || stats.paused_by.is_some() || stats.trouble.is_some();
+    let mut families = vec![
+        handled,
+        counter(
+            "tidings_dead_letters_total",
+            "Events that this run gave up.",
+            stats.dead_lettered,
+        ),
+        counter(
+            "tidings_inbox_duplicates_total",
+            "Events whose effect the inbox knew.",
+            stats.deduplicated,
+        ),
+        gauge(
+            "tidings_consumer_paused",
+            "1 while the group waits: it was paused, or what it needs is in trouble.",
+            f64::from(u8::from(is_paused)),
+        ),
+        gauge(
+            "tidings_consumer_in_flight_events",
+            "Events received and not settled.",
+            stats.in_flight as f64,
+        ),
+    ];
+    families.extend(parked_figures(&group, &stats));
+    if let Ok(lag) = consumer.lag().await {
+        families.push(gauge(
+            "tidings_consumer_lag_events",
+            "Events of the group's patterns that it has not settled.",
+            lag.events as f64,
+        ));
+        families.push(gauge(
+            "tidings_consumer_lag_seconds",
+            "How long ago the oldest of them was appended; 0 without any.",
+            lag.age.as_secs_f64(),
+        ));
+    }
+    families
+}
+
+/// The figures of what waits in the store.
+fn parked_figures(group: &str, stats: &ConsumerStats) -> [MetricFamily; 3] {
+    let gauge = |name, help, number| {
+        MetricFamily::new(name, MetricKind::Gauge, help).with(&[("consumer", group)], number)
+    };
+    [
+        gauge(
+            "tidings_parked_events",
+            "Events that wait in the store: for a later attempt, or behind one.",
+            stats.parked as f64,
+        ),
+        gauge(
+            "tidings_parked_keys",
+            "Keys with parked events.",
+            stats.parked_keys as f64,
+        ),
+        gauge(
+            "tidings_held_keys",
+            "Keys that wait for a person's decision about a dead letter.",
+            stats.held_keys as f64,
+        ),
+    ]
 }
 
 fn print(global: &Global, arguments: &ConsumerRun, stats: &ConsumerStats) -> Result<(), Failure> {
@@ -64,13 +225,22 @@ fn print(global: &Global, arguments: &ConsumerRun, stats: &ConsumerStats) -> Res
         consumer: arguments.group.to_string(),
         handled: stats.handled,
         retried: stats.retried,
+        put_off: stats.put_off,
         dead_lettered: stats.dead_lettered,
+        parked: stats.parked,
+        held_keys: stats.held_keys,
         emitted: stats.emitted,
     };
-    let text = format!(
+    let mut text = format!(
         "{}: {} handled, {} attempts failed, {} dead letters, {} emitted",
         summary.consumer, summary.handled, summary.retried, summary.dead_lettered, summary.emitted
     );
+    if summary.put_off > 0 || summary.parked > 0 {
+        text += &format!(
+            "; {} put off until later, {} events parked, {} keys held",
+            summary.put_off, summary.parked, summary.held_keys
+        );
+    }
     if global.format().is_table() {
         talk(global.quiet, text);
         return Ok(());
@@ -126,8 +296,8 @@ struct Teller {
     quiet: bool,
 }
 
-impl Observer for Teller {
-    fn notice(&self, notice: Notice<'_>) {
+impl Teller {
+    fn tell_failure(&self, notice: &Notice<'_>) {
         match notice {
             Notice::RetryScheduled {
                 envelope,
@@ -144,20 +314,64 @@ impl Observer for Teller {
                     ),
                 );
             }
-            Notice::DeadLettered {
+            Notice::RetryLater {
                 envelope,
-                attempts,
+                attempt,
                 reason,
+                delay,
                 ..
             } => {
                 talk(
                     self.quiet,
                     format_args!(
-                        "dead letter  {} given up after {attempts} attempts: {reason}",
+                        "later  {} attempt {attempt} failed, its key waits, again in {delay:?}: {reason}",
                         envelope.event_id()
                     ),
                 );
             }
+            Notice::DeadLettered {
+                envelope,
+                attempts,
+                reason,
+                holds,
+                ..
+            } => {
+                let held = if *holds { ", its key is held" } else { "" };
+                talk(
+                    self.quiet,
+                    format_args!(
+                        "dead letter  {} given up after {attempts} attempts{held}: {reason}",
+                        envelope.event_id()
+                    ),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Observer for Teller {
+    fn notice(&self, notice: Notice<'_>) {
+        match notice {
+            Notice::RetryScheduled { .. }
+            | Notice::RetryLater { .. }
+            | Notice::DeadLettered { .. } => self.tell_failure(&notice),
+            Notice::PassedOver { envelope } => talk(
+                self.quiet,
+                format_args!("passed over  {} was discarded", envelope.event_id()),
+            ),
+            Notice::Replaced { envelope, copy } => talk(
+                self.quiet,
+                format_args!(
+                    "replaced  {} by its edited copy {}",
+                    envelope.event_id(),
+                    copy.event_id()
+                ),
+            ),
+            Notice::StoreFailed { error, delay } => talk(
+                self.quiet,
+                format_args!("warning: {error}; again in {delay:?}"),
+            ),
             Notice::Paused { reason } => talk(self.quiet, format_args!("paused  {reason}")),
             Notice::Resumed => talk(self.quiet, "resumed"),
             Notice::Damaged { error } => {

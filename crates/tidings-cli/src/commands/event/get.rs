@@ -1,32 +1,17 @@
 //! `tidings event get`: one event by its id.
 
-use crate::arguments::{EventGet, Filter, Global};
+use crate::arguments::{EventGet, Global};
 use crate::failure::Failure;
 use crate::folder;
 use crate::output::{self, Output};
-use crate::rows::{self, Selection};
-use std::ops::ControlFlow;
-use tidings::broker::Recorded;
+use crate::rows::{self, behind_damage};
+use tidings::Pattern;
+use tidings::broker::{LookUpBy, LookUpRequest, Reader, Recorded};
 use tidings::core::codes;
 
 pub(crate) async fn run(global: &Global, arguments: EventGet) -> Result<(), Failure> {
     let reader = folder::read(&arguments.data.folder)?;
-    let filter = Filter {
-        internal: true,
-        ..Filter::default()
-    };
-    let mut found: Option<Recorded> = None;
-    let take = |recorded: Recorded| {
-        if recorded.envelope.event_id() != arguments.event_id {
-            return Ok(ControlFlow::Continue(()));
-        }
-        found = Some(recorded);
-        Ok(ControlFlow::Break(()))
-    };
-    Selection::new(&filter, &reader)
-        .await?
-        .each(&reader, take)
-        .await?;
+    let found = find(&reader, &arguments.event_id).await?;
     let Some(recorded) = found else {
         let message = format!(
             "there is no event {:?} in {}",
@@ -42,4 +27,32 @@ pub(crate) async fn run(global: &Global, arguments: EventGet) -> Result<(), Fail
     }
     let object = rows::object(&recorded, arguments.cloudevents);
     output::object(global.format(), &object, || output::attributes(&object))
+}
+
+/// The first event with an id, whatever its type.
+pub(super) async fn find(reader: &dyn Reader, event_id: &str) -> Result<Option<Recorded>, Failure> {
+    let patterns = [Pattern::everything(), Pattern::internal()];
+    let mut from = reader.earliest().await?;
+    loop {
+        let request = LookUpRequest {
+            by: LookUpBy::EventId(event_id),
+            from,
+            patterns: &patterns,
+            events_max: 1,
+        };
+        let page = match reader.look_up(request).await {
+            Ok(page) => page,
+            Err(error) => {
+                from = behind_damage(error)?;
+                continue;
+            }
+        };
+        if let Some(found) = page.events.into_iter().next() {
+            return Ok(Some(found));
+        }
+        if page.at_end {
+            return Ok(None);
+        }
+        from = page.next;
+    }
 }

@@ -1,11 +1,12 @@
 //! `tidings event import`: the events of a file of JSON lines, in its order, each acknowledged once it is durable.
 
+use super::existing::{self, Beside, Existing, Place};
 use crate::arguments::{AcknowledgedOnce, EventImport, Global};
 use crate::failure::{Failure, exit_code};
-use crate::folder;
 use crate::input::{Line, Lines};
 use crate::interrupt::interrupted;
 use crate::output::{Format, Output, json, object, talk};
+use crate::place;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fs::File;
@@ -26,8 +27,8 @@ const BATCH_EVENTS: usize = 1_000;
 const BATCH_BYTES: usize = 2_097_152;
 /// Batches that wait between the reader of the file and the writer of the log.
 const BATCHES_AHEAD: usize = 2;
-/// Rejected lines that are told one by one.
-const REJECTS_TOLD_MAX: u64 = 100;
+/// Rejected lines, and conflicts, that are told one by one.
+const TOLD_MAX: u64 = 100;
 
 /// What the reader of the file hands over.
 enum Step {
@@ -40,6 +41,10 @@ enum Step {
 struct Summary {
     imported: u64,
     rejected: u64,
+    /// Left out because they were there already.
+    skipped: u64,
+    /// Those of them that say something else than what is there.
+    conflicts: u64,
     first_position: Option<u64>,
     last_position: Option<u64>,
 }
@@ -48,13 +53,20 @@ struct Summary {
 struct Receipt<'a> {
     event_id: &'a str,
     position: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    skipped: bool,
 }
 
 pub(crate) async fn run(global: &Global, arguments: EventImport) -> Result<ExitCode, Failure> {
     let lines = Lines::open(&arguments.file)?;
     let rejects = Rejects::create(&arguments)?;
     let durability = durability(arguments.durability);
-    let tidings = folder::own_with(&arguments.data.folder, durability).await?;
+    let location = arguments.place.location()?;
+    let tidings = place::open(&location, durability).await?;
+    let beside = match arguments.skip_existing {
+        true => Some(Beside::open(&location, &tidings).await?),
+        false => None,
+    };
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let file = arguments.file.display().to_string();
     let reading = std::thread::spawn(move || read(lines, rejects, &sender, &file));
@@ -66,17 +78,20 @@ pub(crate) async fn run(global: &Global, arguments: EventImport) -> Result<ExitC
         progress: progress(global),
     };
     let result = tokio::select! {
-        result = import.publish_all(receiver) => result.map(|()| None),
+        result = import.publish_all(receiver, beside.as_ref()) => result.map(|()| None),
         interrupt = interrupted() => Ok(Some(interrupt)),
     };
     import.progress.finish_and_clear();
     import.output.flush()?;
     let summary = import.summary;
+    if let Some(beside) = beside {
+        beside.close().await;
+    }
     tidings.shutdown().await?;
     if result?.is_some() {
         // Whatever the signal was, the file is not imported whole.
         let message = format!(
-            "interrupted after {} acknowledged events; up to {BATCH_EVENTS} more may be written",
+            "interrupted after {} acknowledged events; up to {BATCH_EVENTS} more may be written; to go on, import the file again with --skip-existing",
             summary.imported
         );
         return Err(Failure::new(codes::INTERRUPTED, message));
@@ -109,31 +124,49 @@ fn finish(
     arguments: &EventImport,
     summary: &Summary,
 ) -> Result<ExitCode, Failure> {
-    let text = format!(
+    let mut text = format!(
         "imported {} events, rejected {} lines",
         summary.imported, summary.rejected
     );
+    if arguments.skip_existing {
+        text.push_str(&format!(
+            ", skipped {} that were there, {} of them with other content",
+            summary.skipped, summary.conflicts
+        ));
+    }
     if global.format() == Format::Jsonl {
         talk(global.quiet, text);
     } else {
         object(global.format(), &json(summary), || text)?;
     }
-    if summary.rejected == 0 {
-        return Ok(ExitCode::SUCCESS);
+    let mut code = None;
+    if summary.conflicts > 0 {
+        code = Some(codes::EVENTS_CONFLICT);
+        talk(
+            false,
+            format_args!(
+                "error[{}]: {} events of the file say something else than those with the same id that are there; what was there stays",
+                codes::EVENTS_CONFLICT,
+                summary.conflicts
+            ),
+        );
     }
-    let kept = match &arguments.rejects {
-        Some(path) => format!("they are in {}", path.display()),
-        None => "give --rejects FILE to keep them".to_owned(),
-    };
-    talk(
-        false,
-        format_args!(
-            "error[{}]: {} lines are no events and were left out; {kept}",
-            codes::LINES_REJECTED,
-            summary.rejected
-        ),
-    );
-    Ok(ExitCode::from(exit_code(codes::LINES_REJECTED)))
+    if summary.rejected > 0 {
+        code = Some(codes::LINES_REJECTED);
+        let kept = match &arguments.rejects {
+            Some(path) => format!("they are in {}", path.display()),
+            None => "give --rejects FILE to keep them".to_owned(),
+        };
+        talk(
+            false,
+            format_args!(
+                "error[{}]: {} lines are no events and were left out; {kept}",
+                codes::LINES_REJECTED,
+                summary.rejected
+            ),
+        );
+    }
+    Ok(code.map_or(ExitCode::SUCCESS, |code| ExitCode::from(exit_code(code))))
 }
 
 struct Import<'a> {
@@ -145,13 +178,18 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    async fn publish_all(&mut self, mut steps: mpsc::Receiver<Step>) -> Result<(), Failure> {
+    /// Publishes the batches; with `beside` only what is not there yet.
+    async fn publish_all(
+        &mut self,
+        mut steps: mpsc::Receiver<Step>,
+        beside: Option<&Beside>,
+    ) -> Result<(), Failure> {
         while let Some(step) = steps.recv().await {
             match step {
-                Step::Batch(batch) => {
-                    let outcomes = self.broker.publish(&batch).await;
-                    self.acknowledge(&batch, outcomes)?;
-                }
+                Step::Batch(batch) => match beside {
+                    Some(beside) => self.publish_fresh(beside, batch).await?,
+                    None => self.publish(&batch).await.map(drop)?,
+                },
                 Step::Rejected { number, reason } => self.reject(number, &reason),
                 Step::Failed(failure) => return Err(failure),
             }
@@ -159,12 +197,70 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Prints the receipts of what is durable; the first event that is not ends the import.
+    /// Publishes what of a batch is not there yet.
+    async fn publish_fresh(
+        &mut self,
+        beside: &Beside,
+        batch: Vec<Envelope>,
+    ) -> Result<(), Failure> {
+        let parted = existing::part(&*self.broker, beside, batch).await?;
+        let positions = self.publish(&parted.fresh).await?;
+        for left_out in &parted.existing {
+            // A receipt for an event of this batch must not come before that event is durable.
+            let position = match left_out.place {
+                Place::At(Position(position)) => Some(position),
+                Place::Waiting => None,
+                Place::Fresh(place) => positions.get(place).copied().flatten(),
+            };
+            self.skip(left_out, position)?;
+        }
+        self.progress.inc(parted.existing.len() as u64);
+        self.output.flush()
+    }
+
+    fn skip(&mut self, left_out: &Existing, position: Option<u64>) -> Result<(), Failure> {
+        let event_id = &left_out.event_id;
+        self.summary.skipped += 1;
+        if self.global.format() == Format::Jsonl {
+            self.output.line(&json(&Receipt {
+                event_id,
+                position,
+                skipped: true,
+            }))?;
+        }
+        if left_out.differs {
+            self.summary.conflicts += 1;
+            let place = position.map_or_else(
+                || "that is on its way into the log".to_owned(),
+                |position| format!("at position {position}"),
+            );
+            let text = format!(
+                "event {event_id}: the one {place} has the same id and other content; it stays, that of the file is left out"
+            );
+            self.tell(
+                self.summary.conflicts,
+                &text,
+                "further conflicts are only counted",
+            );
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, batch: &[Envelope]) -> Result<Vec<Option<u64>>, Failure> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outcomes = self.broker.publish(batch).await;
+        self.acknowledge(batch, outcomes)
+    }
+
+    /// Prints the receipts of what is durable, and answers the positions; the first event that is not ends the import.
     fn acknowledge(
         &mut self,
         batch: &[Envelope],
         outcomes: Vec<PublishOutcome>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<Option<u64>>, Failure> {
+        let mut positions = Vec::with_capacity(batch.len());
         for (envelope, outcome) in batch.iter().zip(outcomes) {
             let receipt = match outcome {
                 Ok(receipt) => receipt,
@@ -183,24 +279,34 @@ impl Import<'_> {
                 self.output.line(&json(&Receipt {
                     event_id: envelope.event_id(),
                     position,
+                    skipped: false,
                 }))?;
             }
             self.summary.imported += 1;
             self.summary.first_position = self.summary.first_position.or(position);
             self.summary.last_position = position;
+            positions.push(position);
         }
         self.progress.inc(batch.len() as u64);
-        self.output.flush()
+        self.output.flush()?;
+        Ok(positions)
     }
 
     fn reject(&mut self, number: u64, reason: &str) {
         self.summary.rejected += 1;
-        let told = self.summary.rejected;
-        self.progress.suspend(|| match told {
-            ..=REJECTS_TOLD_MAX => talk(false, format_args!("line {number}: {reason}")),
-            _ if told == REJECTS_TOLD_MAX + 1 => {
-                talk(false, "further rejected lines are only counted")
-            }
+        let text = format!("line {number}: {reason}");
+        self.tell(
+            self.summary.rejected,
+            &text,
+            "further rejected lines are only counted",
+        );
+    }
+
+    /// Tells the first of many troubles one by one.
+    fn tell(&self, count: u64, text: &str, no_more: &str) {
+        self.progress.suspend(|| match count {
+            ..=TOLD_MAX => talk(false, text),
+            _ if count == TOLD_MAX + 1 => talk(false, no_more),
             _ => {}
         });
     }

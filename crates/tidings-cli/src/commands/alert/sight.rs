@@ -1,0 +1,140 @@
+//! How the watcher looks: through the broker at groups, through databases at outboxes and at what groups could not handle.
+
+use crate::alert_arguments::AlertRun;
+use crate::commands::outbox::source;
+use crate::failure::Failure;
+use crate::outbox_arguments::Source;
+use std::sync::Arc;
+use tidings::Tidings;
+use tidings::broker::Admin;
+use tidings::core::BoxFuture;
+use tidings::core::store::{AlertStore, OutboxStore as _, StoreError};
+use tidings::flow::alert::{GroupSeen, OutboxSeen, Seen, Sight};
+use tidings::flow::runtime::{SystemChance, SystemClock};
+use tidings::sql::{Database, OutboxOptions, SqlOutbox};
+
+/// What is looked at.
+pub(super) struct Eyes {
+    tidings: Tidings,
+    store: Arc<dyn AlertStore>,
+    outboxes: Vec<SqlOutbox>,
+}
+
+impl Eyes {
+    /// Opens what is to be looked at. A store without an outbox has none to look at; one that is named must be there.
+    pub(super) async fn open(
+        tidings: Tidings,
+        store: Arc<dyn AlertStore>,
+        database: &Database,
+        arguments: &AlertRun,
+    ) -> Result<Self, Failure> {
+        let own = SqlOutbox::open(
+            database.clone(),
+            OutboxOptions {
+                unordered: true,
+                ..OutboxOptions::default()
+            },
+            Arc::new(SystemClock::new()),
+            &SystemChance,
+        );
+        let mut outboxes = match own.await {
+            Ok(outbox) => vec![outbox],
+            Err(StoreError::TableMissing { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        for url in &arguments.outbox {
+            outboxes.push(outbox(url, "outbox").await?);
+        }
+        Ok(Self {
+            tidings,
+            store,
+            outboxes,
+        })
+    }
+
+    async fn groups(
+        &self,
+        admin: &dyn Admin,
+        problems: &mut Vec<String>,
+    ) -> Option<Vec<GroupSeen>> {
+        let groups = match admin.groups().await {
+            Ok(groups) => groups,
+            Err(error) => {
+                problems.push(format!("the groups: {error}"));
+                return None;
+            }
+        };
+        let mut seen = Vec::with_capacity(groups.len());
+        for group in groups {
+            match admin.lag(&group.name).await {
+                Ok(lag) => seen.push(GroupSeen::new(&group, lag)),
+                // It may have been removed meanwhile.
+                Err(tidings::broker::BrokerError::GroupUnknown { .. }) => {}
+                Err(error) => {
+                    problems.push(format!("the group {}: {error}", group.name));
+                    return None;
+                }
+            }
+        }
+        Some(seen)
+    }
+
+    async fn outboxes(&self, problems: &mut Vec<String>) -> Option<Vec<OutboxSeen>> {
+        let mut seen = Vec::with_capacity(self.outboxes.len());
+        for outbox in &self.outboxes {
+            match outbox.status().await {
+                Ok(status) => seen.push(OutboxSeen {
+                    outbox: outbox.name().to_owned(),
+                    pending: status.pending,
+                    oldest_age: status.oldest_unsent_age,
+                }),
+                Err(error) => {
+                    problems.push(format!("the outbox {}: {error}", outbox.name()));
+                    return None;
+                }
+            }
+        }
+        Some(seen)
+    }
+}
+
+impl Sight for Eyes {
+    fn look(&self) -> BoxFuture<'_, Seen> {
+        Box::pin(async move {
+            let mut problems = Vec::new();
+            // A broker that cannot tell of groups is no trouble: the other rules work.
+            let groups = match self.tidings.admin() {
+                Ok(admin) => self.groups(admin, &mut problems).await,
+                Err(_) => None,
+            };
+            let outboxes = self.outboxes(&mut problems).await;
+            let backlog = match self.store.backlog().await {
+                Ok(backlog) => Some(backlog),
+                Err(error) => {
+                    problems.push(format!("the store: {error}"));
+                    None
+                }
+            };
+            Seen {
+                groups,
+                outboxes,
+                backlog,
+                problems,
+            }
+        })
+    }
+}
+
+/// Opens an outbox for looking.
+pub(crate) async fn outbox(url: &str, table: &str) -> Result<SqlOutbox, Failure> {
+    let source = Source {
+        from: url.to_owned(),
+        table: table.to_owned(),
+        shape: None,
+        state: None,
+        unordered: true,
+        mark: false,
+        config: None,
+    };
+    source::open(&source, source::Access::LOOK).await
+}

@@ -1,0 +1,315 @@
+//! `tidings event explain`: where an event is in each group, and why.
+
+use super::get::find;
+use crate::arguments::{EventExplain, Global};
+use crate::commands::outbox::source;
+use crate::failure::Failure;
+use crate::folder;
+use crate::output::{List, json, talk};
+use crate::rows::behind_damage;
+use serde::Serialize;
+use std::collections::HashMap;
+use tidings::broker::{Admin as _, GroupStatus, Position, ReadRequest, Reader, Recorded};
+use tidings::core::codes;
+use tidings::core::store::{DeadLetterStore as _, FailureStore as _, LaneId, LetterFilter};
+use tidings::flow::explain::{Caused, Known, KnownLetter, KnownParked, explain};
+use tidings::limits::{EXPLAIN_LANE_ROWS_MAX, EXPLAIN_SCAN_EVENTS_MAX};
+use tidings::sql::{Database, Failures, Inbox};
+use tidings::{Envelope, Pattern};
+
+/// Events read at once.
+const PAGE_EVENTS: usize = 4_096;
+
+/// Where the event is in one group, as programs read it.
+#[derive(Serialize)]
+struct Row<'a> {
+    event_id: &'a str,
+    position: u64,
+    group: &'a str,
+    state: &'a str,
+    explanation: String,
+    stuck: bool,
+    caused: Vec<&'a str>,
+    next: Option<String>,
+}
+
+/// What is looked at.
+struct Sources {
+    reader: tidings::log::LogReader,
+    failures: Option<Failures>,
+    inbox: Option<Inbox>,
+    paused: HashMap<String, String>,
+}
+
+pub(crate) async fn run(global: &Global, arguments: EventExplain) -> Result<(), Failure> {
+    let event_id = &arguments.event_id;
+    let sources = open(&arguments).await?;
+    let Some(recorded) = find(&sources.reader, event_id).await? else {
+        return not_on_the_log(&arguments).await;
+    };
+    let caused = caused(&sources.reader, &recorded).await?;
+    let headers = ["GROUP", "STATE", "EXPLANATION", "NEXT"];
+    let mut list = List::aligned(global.format(), &headers, !global.no_headers);
+    for status in sources.reader.groups().await? {
+        let group = status.name.as_str();
+        if arguments
+            .group
+            .as_ref()
+            .is_some_and(|only| *only != status.name)
+        {
+            continue;
+        }
+        let known = known(&sources, &recorded, &status, caused.get(group)).await?;
+        let whereabouts = explain(&known);
+        let row = Row {
+            event_id,
+            position: recorded.position.0,
+            group,
+            state: whereabouts.as_str(),
+            explanation: whereabouts.to_string(),
+            stuck: whereabouts.is_stuck(),
+            caused: known
+                .caused
+                .iter()
+                .map(|caused| caused.event_id.as_str())
+                .collect(),
+            next: whereabouts.next_command(group, event_id),
+        };
+        list.row(|| json(&row), || cells(&row, &known.caused))?;
+    }
+    if list.finish()? == 0 {
+        talk(
+            global.quiet,
+            format_args!(
+                "{event_id} is in the log, and no such group has ever worked here: tidings consumer ls"
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn cells(row: &Row<'_>, caused: &[Caused]) -> Vec<String> {
+    let mut explanation = row.explanation.clone();
+    for caused in caused {
+        explanation.push_str(&format!(
+            "; caused {} {}",
+            caused.event_type, caused.event_id
+        ));
+    }
+    vec![
+        row.group.to_owned(),
+        row.state.to_owned(),
+        explanation,
+        row.next.clone().unwrap_or_else(|| "-".to_owned()),
+    ]
+}
+
+async fn open(arguments: &EventExplain) -> Result<Sources, Failure> {
+    let reader = folder::read(&arguments.data.folder)?;
+    let file = arguments.data.folder.join("state.db");
+    let database: Option<Database> = match &arguments.store {
+        Some(url) => Some(source::database(url, false).await?),
+        None if file.exists() => Some(source::file(&file, false).await?),
+        None => None,
+    };
+    let (mut failures, mut inbox) = (None, None);
+    if let Some(database) = &database {
+        // A database of an older version, or one without an inbox, knows less.
+        failures = Failures::open(database).await.ok();
+        inbox = Inbox::open(database).await.ok();
+    }
+    let mut paused = HashMap::new();
+    if let Some(failures) = &failures {
+        for one in failures.paused().await? {
+            paused.insert(one.group, one.reason);
+        }
+    }
+    Ok(Sources {
+        reader,
+        failures,
+        inbox,
+        paused,
+    })
+}
+
+/// It may be on its way into the log.
+async fn not_on_the_log(arguments: &EventExplain) -> Result<(), Failure> {
+    let event_id = &arguments.event_id;
+    let folder = &arguments.data.folder;
+    #[cfg(feature = "sqlite")]
+    {
+        let waiting = tidings::Waiting::open(folder).await?.events().await?;
+        if waiting.iter().any(|event| event.event_id() == event_id) {
+            return Err(Failure::new(
+                codes::EVENT_UNKNOWN,
+                format!(
+                    "the event {event_id:?} waits in state.db until the owner of {} carries it into the log; if nobody owns the folder, any command that writes does: tidings outbox status",
+                    folder.display()
+                ),
+            ));
+        }
+    }
+    Err(Failure::new(
+        codes::EVENT_UNKNOWN,
+        format!("there is no event {event_id:?} in {}", folder.display()),
+    ))
+}
+
+async fn known(
+    sources: &Sources,
+    recorded: &Recorded,
+    status: &GroupStatus,
+    caused: Option<&Vec<Caused>>,
+) -> Result<Known, Failure> {
+    let group = status.name.as_str();
+    let event = &recorded.envelope;
+    let subscribed = status
+        .patterns
+        .iter()
+        .any(|pattern| pattern.matches(event.event_type()));
+    let mut known = Known {
+        group: group.to_owned(),
+        subscribed: Some(subscribed),
+        position: Some(recorded.position),
+        cursor: status.position,
+        moved_at: status.moved_at,
+        owner: status.owner.clone(),
+        paused: sources.paused.get(group).cloned(),
+        caused: caused.cloned().unwrap_or_default(),
+        ..Known::default()
+    };
+    if let Some(inbox) = &sources.inbox {
+        known.handled_at = inbox.handled_at(group, event).await?;
+    }
+    if let Some(failures) = &sources.failures {
+        known.parked = parked(failures, group, event).await?;
+        known.letter = letter(failures, group, event).await?;
+    }
+    if let Some(cursor) = status.position
+        && subscribed
+        && cursor <= recorded.position
+    {
+        (known.before, known.before_of_key) =
+            before(&sources.reader, &status.patterns, cursor, recorded).await?;
+    }
+    Ok(known)
+}
+
+async fn parked(
+    failures: &Failures,
+    group: &str,
+    event: &Envelope,
+) -> Result<Option<KnownParked>, Failure> {
+    let lane = LaneId::of(event);
+    let rows = failures.rows(group, lane, EXPLAIN_LANE_ROWS_MAX).await?;
+    let is_it = |other: &Envelope| other.event_id() == event.event_id();
+    let Some(place) = rows.iter().position(|row| is_it(&row.envelope)) else {
+        return Ok(None);
+    };
+    let (Some(head), Some(row)) = (rows.first(), rows.get(place)) else {
+        return Ok(None);
+    };
+    Ok(Some(KnownParked {
+        due: row.due,
+        attempts: row.attempts,
+        error: row.history.last().map(|failed| failed.error.clone()),
+        head: (place > 0).then(|| head.envelope.event_id().to_owned()),
+        rows_before: place as u64,
+    }))
+}
+
+async fn letter(
+    failures: &Failures,
+    group: &str,
+    event: &Envelope,
+) -> Result<Option<KnownLetter>, Failure> {
+    let filter = LetterFilter {
+        ids: vec![event.event_id().to_owned()],
+        group: Some(group.to_owned()),
+        ..LetterFilter::default()
+    };
+    let letters = failures.letters(&filter, 0, 1).await?;
+    Ok(letters.into_iter().next().map(|letter| KnownLetter {
+        status: letter.status.as_str().to_owned(),
+        reason: letter.reasons.first().cloned().unwrap_or_default(),
+        died: letter.died,
+        decided_why: letter.decided_why,
+        id: letter.id,
+    }))
+}
+
+/// How many events of a group come before one, and the oldest of them with its key.
+async fn before(
+    reader: &dyn Reader,
+    patterns: &[Pattern],
+    cursor: Position,
+    recorded: &Recorded,
+) -> Result<(u64, Option<String>), Failure> {
+    let (mut count, mut of_key) = (0, None);
+    let key = recorded.envelope.key();
+    scan(reader, patterns, cursor, |other| {
+        if other.position >= recorded.position {
+            return false;
+        }
+        count += 1;
+        if of_key.is_none() && key.is_some() && other.envelope.key() == key {
+            of_key = Some(other.envelope.event_id().to_owned());
+        }
+        true
+    })
+    .await?;
+    Ok((count, of_key))
+}
+
+/// What was emitted because of an event, by who emitted it.
+async fn caused(
+    reader: &dyn Reader,
+    recorded: &Recorded,
+) -> Result<HashMap<String, Vec<Caused>>, Failure> {
+    let mut caused: HashMap<String, Vec<Caused>> = HashMap::new();
+    let event_id = recorded.envelope.event_id();
+    let patterns = [Pattern::everything()];
+    scan(reader, &patterns, recorded.position, |other| {
+        let event = &other.envelope;
+        if event.causation_id() == Some(event_id) {
+            let by = event.source().unwrap_or_default().to_owned();
+            caused.entry(by).or_default().push(Caused {
+                event_id: event.event_id().to_owned(),
+                event_type: event.event_type().to_string(),
+            });
+        }
+        true
+    })
+    .await?;
+    Ok(caused)
+}
+
+/// Looks at events from a position on, for as long as wanted and at most [`EXPLAIN_SCAN_EVENTS_MAX`].
+async fn scan(
+    reader: &dyn Reader,
+    patterns: &[Pattern],
+    from: Position,
+    mut look: impl FnMut(&Recorded) -> bool,
+) -> Result<(), Failure> {
+    let (mut next, mut seen) = (from, 0);
+    while seen < EXPLAIN_SCAN_EVENTS_MAX {
+        let request = ReadRequest {
+            from: next,
+            patterns,
+            events_max: PAGE_EVENTS,
+        };
+        let page = match reader.read(request).await {
+            Ok(page) => page,
+            Err(error) => {
+                next = behind_damage(error)?;
+                continue;
+            }
+        };
+        seen += page.events.len();
+        if !page.events.iter().all(&mut look) || page.at_end {
+            break;
+        }
+        next = page.next;
+    }
+    Ok(())
+}

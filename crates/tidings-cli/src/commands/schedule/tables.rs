@@ -1,0 +1,26 @@
+//! `tidings schedule ddl` and `migrate`: the table of scheduled events.
+
+use crate::arguments::Global;
+use crate::commands::outbox::{ddl, source};
+use crate::failure::Failure;
+use crate::output::talk;
+use crate::schedule_arguments::{ScheduleDdl, ScheduleMigrate};
+use tidings::sql::schema::{self, Part};
+
+pub(super) fn ddl(arguments: &ScheduleDdl) -> Result<(), Failure> {
+    ddl::print(&ddl::of(arguments.dialect.known(), Part::Schedule)?)
+}
+
+pub(super) async fn migrate(global: &Global, arguments: ScheduleMigrate) -> Result<(), Failure> {
+    let file = arguments.store.folder.join("state.db");
+    let database = match &arguments.store.store {
+        Some(url) => source::database(url, true).await?,
+        None => source::file(&file, true).await?,
+    };
+    schema::migrate(&database, &[Part::Schedule, Part::Outbox]).await?;
+    talk(
+        global.quiet,
+        format_args!("the table of scheduled events is in {}", database.name()),
+    );
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! `consumer run` with a schedule: what fails is tried later, its key waits, and a SIGKILL at any moment loses nothing and breaks no order.
+
+use crate::command::{Place, Tidings, tidings, until};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Notes each attempt; fails as often as the type's first number says, and writes the event down when it does not.
+const HANDLER: &str = r#"cat > /dev/null
+echo "$TIDINGS_EVENT_ID $TIDINGS_ATTEMPT" >> "$1.attempts"
+case "$TIDINGS_EVENT_ID" in
+  bad-*) [ "$TIDINGS_ATTEMPT" -gt 3 ] || exit 75 ;;
+  never-*) exit 75 ;;
+esac
+echo "$TIDINGS_EVENT_ID" >> "$1"
+"#;
+
+fn run(place: &Place, more: &[&str]) -> Tidings {
+    let script = place.write("handler.sh", HANDLER);
+    let done = place.file("done");
+    let command = format!("sh {} {}", script.display(), done.display());
+    let arguments = [
+        "consumer", "run", "later", "--type", "**", "--exec", &command,
+    ];
+    tidings([&arguments[..], more].concat()).data(&place.data())
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn event(id: &str, key: &str) -> String {
+    format!(
+        "{{\"event_id\":\"{id}\",\"event_type\":\"order.placed\",\"aggregate_id\":\"{key}\",\"source\":\"shop\",\"payload\":{{}}}}\n"
+    )
+}
+
+/// First occurrences, in order: a kill between an effect and its settlement brings an event again.
+fn firsts(path: &Path) -> Vec<String> {
+    let mut seen = Vec::new();
+    for line in lines(path) {
+        if !seen.contains(&line) {
+            seen.push(line);
+        }
+    }
+    seen
+}
+
+#[test]
+fn kills_at_any_moment_neither_lose_nor_reorder_what_waits_for_a_later_attempt() {
+    let place = Place::new();
+    let mut expected: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut text = String::new();
+    for number in 0..8 {
+        for key in ["a", "b", "c"] {
+            let kind = if number % 4 == 1 { "bad" } else { "good" };
+            let id = format!("{kind}-{key}-{number}");
+            text += &event(&id, key);
+            expected.entry(key).or_default().push(id);
+        }
+    }
+    place.import(&text);
+    let done = place.file("done");
+    let attempts = place.file("done.attempts");
+    let flags = [
+        "--attempts",
+        "2",
+        "--later",
+        "100ms,100ms,100ms,100ms,100ms,100ms,100ms,100ms",
+        "--until-end",
+    ];
+
+    // Killed where it happens to be when so many attempts have begun.
+    for begun in [2, 7, 15, 22] {
+        let mut running = run(&place, &flags).start();
+        until("a part is tried", || {
+            lines(&attempts).len() >= begun || running.has_ended()
+        });
+        running.kill();
+    }
+    run(&place, &flags).ok();
+
+    let firsts = firsts(&done);
+    for (key, ids) in expected {
+        let mine: Vec<&String> = firsts
+            .iter()
+            .filter(|id| id.contains(&format!("-{key}-")))
+            .collect();
+        assert_eq!(mine, ids.iter().collect::<Vec<_>>(), "{firsts:?}");
+    }
+    // No count goes back.
+    let mut last: BTreeMap<String, u32> = BTreeMap::new();
+    for line in lines(&attempts) {
+        let Some((id, attempt)) = line.split_once(' ') else {
+            continue;
+        };
+        // A kill may cut a line; what an earlier life had handled begins anew.
+        let Ok(attempt) = attempt.parse::<u32>() else {
+            continue;
+        };
+        let before = last.insert(id.to_owned(), attempt).unwrap_or(0);
+        assert!(
+            attempt >= before || firsts.contains(&id.to_owned()),
+            "{id}: {before}, then {attempt}"
+        );
+    }
+}
+
+#[test]
+fn an_event_given_up_holds_its_key_and_the_others_go_on() {
+    let place = Place::new();
+    place.import(&(event("never-a-1", "a") + &event("good-a-2", "a") + &event("good-b-1", "b")));
+
+    let answer = run(&place, &["--attempts", "2", "--until-end", "-o", "json"]).ok();
+
+    assert_eq!(lines(&place.file("done")), ["good-b-1"]);
+    let summary: Value = answer.json();
+    assert_eq!(
+        (
+            &summary["dead_lettered"],
+            &summary["parked"],
+            &summary["held_keys"]
+        ),
+        (&Value::from(1), &Value::from(2), &Value::from(1)),
+        "{summary}"
+    );
+    // With the other policy the same group goes on behind what comes now.
+    place.import(&(event("never-c-1", "c") + &event("good-c-2", "c")));
+    run(
+        &place,
+        &["--attempts", "2", "--until-end", "--on-failure", "continue"],
+    )
+    .ok();
+    assert_eq!(lines(&place.file("done")), ["good-b-1", "good-c-2"]);
+}

@@ -1,0 +1,93 @@
+//! `tidings event explain`: where an event is in each group, and what to do next.
+
+use crate::command::{Place, tidings};
+use serde_json::Value;
+
+fn run(place: &Place, group: &str, types: &str, command: &str) {
+    tidings([
+        "consumer",
+        "run",
+        group,
+        "--type",
+        types,
+        "--exec",
+        command,
+        "--attempts",
+        "1",
+        "--until-end",
+    ])
+    .data(&place.data())
+    .ok();
+}
+
+/// What is said of an event in a group.
+fn explained(place: &Place, event_id: &str, group: &str) -> Value {
+    let rows = tidings(["event", "explain", event_id, "-o", "json"])
+        .data(&place.data())
+        .ok()
+        .json();
+    let rows = rows.as_array().unwrap();
+    rows.iter()
+        .find(|row| row["group"] == group)
+        .unwrap_or_else(|| panic!("{group} is not among {rows:?}"))
+        .clone()
+}
+
+#[test]
+fn each_group_says_where_an_event_is_and_what_comes_next() {
+    let place = Place::new();
+    place.import(concat!(
+        r#"{"event_id":"first","event_type":"order.placed","aggregate_id":"k"}"#,
+        "\n",
+        r#"{"event_id":"second","event_type":"order.placed","aggregate_id":"k"}"#,
+        "\n",
+        r#"{"event_id":"other","event_type":"order.placed","aggregate_id":"other"}"#,
+        "\n",
+    ));
+    run(&place, "good", "order.*", "true");
+    run(&place, "deaf", "payment.*", "true");
+    let handler = r#"sh -c 'test "$TIDINGS_AGGREGATE_ID" = other'"#;
+    run(&place, "bad", "order.*", handler);
+
+    assert_eq!(explained(&place, "first", "good")["state"], "handled");
+    assert_eq!(
+        explained(&place, "first", "deaf")["state"],
+        "not_subscribed"
+    );
+    let dead = explained(&place, "first", "bad");
+    assert_eq!(dead["state"], "dead_lettered", "{dead}");
+    assert_eq!(dead["stuck"], true);
+    assert_eq!(dead["next"], "tidings dlq show first --consumer bad");
+    let behind = explained(&place, "second", "bad");
+    assert_eq!(behind["state"], "parked", "{behind}");
+    assert_eq!(behind["next"], "tidings event explain first --group bad");
+    assert_eq!(explained(&place, "other", "bad")["state"], "handled");
+
+    place.import(r#"{"event_id":"third","event_type":"order.placed","aggregate_id":"other"}"#);
+    let waits = explained(&place, "third", "bad");
+    assert_eq!(waits["state"], "waiting", "{waits}");
+    assert_eq!(waits["stuck"], true, "nobody works for the group: {waits}");
+
+    tidings([
+        "dlq",
+        "discard",
+        "first",
+        "--consumer",
+        "bad",
+        "--reason",
+        "INC-1",
+        "--yes",
+    ])
+    .data(&place.data())
+    .ok();
+    let decided = explained(&place, "first", "bad");
+    assert_eq!(decided["state"], "decided", "{decided}");
+    assert!(decided["explanation"].as_str().unwrap().contains("INC-1"));
+    assert_eq!(explained(&place, "second", "bad")["state"], "retrying");
+
+    let unknown = tidings(["event", "explain", "nobody"])
+        .data(&place.data())
+        .run();
+    assert!(unknown.stderr.contains("TD0031") || unknown.stderr.contains("nobody"));
+    assert_ne!(unknown.code, Some(0));
+}

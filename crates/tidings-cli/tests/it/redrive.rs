@@ -1,0 +1,362 @@
+//! What the person on call decides about dead letters: once, resumable after a kill, beside a running owner, with who and why.
+
+use crate::command::{Place, is_quick, tidings, until};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// A message as Watermill's poison queue has it.
+fn poisoned(number: u64, group: &str) -> String {
+    let payload = format!(r#"{{"order_id":"order-{number}","total":59.980}}"#);
+    json!({
+        "topic": "orders.poison", "partition": 0, "offset": number,
+        "headers": {
+            "reason_poisoned": format!("no stock of PROD-{number}"),
+            "handler_poisoned": group,
+            "ce_specversion": "1.0", "ce_id": format!("evt-{number}"), "ce_type": "order.placed.v2",
+            "ce_source": "shop", "ce_subject": format!("order-{}", number % 100),
+            "content-type": "application/json",
+        },
+        "payload": payload,
+    })
+    .to_string()
+}
+
+/// A folder whose store has so many dead letters of one group.
+fn dead(place: &Place, count: u64) {
+    // The folder exists.
+    place.import("");
+    let mut lines = String::new();
+    for number in 0..count {
+        writeln!(lines, "{}", poisoned(number, "shipping")).unwrap();
+    }
+    let imported = tidings(["dlq", "import", "-", "-o", "json"])
+        .data(&place.data())
+        .input(lines)
+        .ok()
+        .json();
+    assert_eq!(imported["imported"], count, "{imported}");
+}
+
+fn dlq(place: &Place, arguments: &[&str]) -> Value {
+    let arguments = [&["dlq"], arguments, &["-o", "json"]].concat();
+    tidings(arguments).data(&place.data()).ok().json()
+}
+
+fn waiting(place: &Place) -> Vec<String> {
+    let listed = tidings(["retry", "ls", "-o", "jsonl"])
+        .data(&place.data())
+        .ok();
+    let rows = listed.lines().into_iter().map(|line| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        row["event_id"].as_str().unwrap().to_owned()
+    });
+    rows.collect()
+}
+
+fn facts(place: &Place) -> Value {
+    let file = format!("sqlite://{}/state.db", place.data().display());
+    let status = tidings(["outbox", "status", "-o", "json", "--from", &file]).ok();
+    status.json()["unsent"].clone()
+}
+
+#[test]
+fn what_an_earlier_version_put_on_the_log_is_redriven_once() {
+    let place = Place::new();
+    place.import(r#"{"event_id":"evt-1","event_type":"order.placed","aggregate_id":"order-1","payload":{"total": 59.980}}"#);
+    for group in ["one", "two"] {
+        let run = [
+            "consumer",
+            "run",
+            group,
+            "--type",
+            "order.*",
+            "--exec",
+            "false",
+            "--until-end",
+        ];
+        tidings(run).data(&place.data()).ok();
+    }
+    let planned = dlq(&place, &["redrive", "--consumer", "one", "--dry-run"]);
+    assert_eq!(
+        (&planned["selected"], &planned["would_redrive"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(planned["skipped"], json!([]));
+    assert_eq!(
+        dlq(&place, &["ls"]).as_array().unwrap().len(),
+        2,
+        "nothing changed"
+    );
+
+    let done = dlq(
+        &place,
+        &[
+            "redrive",
+            "evt-1",
+            "--consumer",
+            "one",
+            "--reason",
+            "INC-1",
+            "--actor",
+            "anna",
+        ],
+    );
+    let again = dlq(&place, &["redrive", "evt-1", "--consumer", "one"]);
+
+    assert_eq!(
+        (&done["selected"], &done["redriven"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&again["selected"], &again["redriven"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(again["skipped"][0]["count"], 1);
+    let reason = again["skipped"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("redriven already"), "{reason}");
+    let shown = dlq(&place, &["show", "evt-1", "--consumer", "one"]);
+    assert_eq!(
+        (&shown["status"], &shown["redrives"]),
+        (&json!("redriven"), &json!(1))
+    );
+    let action = shown["actions"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&action["action"], &action["actor"], &action["reason"]),
+        (&json!("redrive"), &json!("anna"), &json!("INC-1"))
+    );
+    let other = dlq(&place, &["show", "evt-1", "--consumer", "two"]);
+    assert_eq!(
+        (&other["status"], &other["redrives"]),
+        (&json!("open"), &json!(0))
+    );
+    let none = tidings(["dlq", "redrive", "--consumer", "nobody", "-o", "json"])
+        .data(&place.data())
+        .run();
+    assert_eq!(none.code, Some(3), "{}", none.stderr);
+    assert_eq!(none.json()["selected"], 0);
+    let vague = tidings(["dlq", "redrive"]).data(&place.data()).run();
+    assert_eq!(vague.code, Some(2), "{}", vague.stderr);
+}
+
+#[test]
+fn a_redrive_that_is_killed_goes_on_and_hands_nothing_back_twice() {
+    let place = Place::new();
+    let count = if is_quick() { 2_000 } else { 8_000 };
+    dead(&place, count);
+    let redrive = ["dlq", "redrive", "--consumer", "shipping", "-o", "json"];
+    let mut kills = 0;
+    while kills < 3 {
+        let before = waiting(&place).len();
+        let running = tidings(redrive).data(&place.data()).start();
+        until("it has handed something back", || {
+            waiting(&place).len() > before
+                || dlq(&place, &["ls", "--status", "open", "-n", "1"]) == json!([])
+        });
+        running.kill();
+        kills += 1;
+    }
+
+    let planned = dlq(&place, &["redrive", "--consumer", "shipping", "--dry-run"]);
+    let left = planned["would_redrive"].as_u64().unwrap();
+    let last = dlq(&place, &["redrive", "--consumer", "shipping"]);
+
+    assert_eq!(last["redriven"], left, "what was planned is what happens");
+    let mut events = waiting(&place);
+    assert_eq!(events.len() as u64, count);
+    events.sort();
+    events.dedup();
+    assert_eq!(events.len() as u64, count, "each once");
+    assert_eq!(facts(&place), count, "each is stated once");
+    let stats = dlq(&place, &["stats"]);
+    assert_eq!(stats[0]["count"], count);
+    assert_eq!(stats[0]["status"], "redriven");
+}
+
+#[test]
+fn a_limit_leaves_the_rest_and_a_rate_takes_its_time() {
+    let place = Place::new();
+    dead(&place, 30);
+
+    let planned = dlq(&place, &["redrive", "--all", "--limit", "7", "--dry-run"]);
+    let done = dlq(
+        &place,
+        &["redrive", "--all", "--limit", "7", "--rate", "1000/s"],
+    );
+
+    assert_eq!(
+        (&planned["selected"], &planned["would_redrive"]),
+        (&json!(30), &json!(7))
+    );
+    assert_eq!(
+        planned["skipped"],
+        json!([{"reason": "beyond the limit", "count": 23}])
+    );
+    assert_eq!(done["redriven"], 7, "{done}");
+    assert_eq!(waiting(&place).len(), 7);
+    assert_eq!(waiting(&place)[0], "evt-0", "the oldest first");
+}
+
+#[test]
+fn a_discard_says_why_and_an_edit_keeps_both() {
+    let place = Place::new();
+    dead(&place, 3);
+    let silent = tidings(["dlq", "discard", "evt-0"])
+        .data(&place.data())
+        .run();
+    assert_eq!(silent.code, Some(2), "{}", silent.stderr);
+    let unasked = [
+        "dlq",
+        "discard",
+        "--consumer",
+        "shipping",
+        "--reason",
+        "old",
+    ];
+    let unasked = tidings(unasked).data(&place.data()).run();
+    assert_eq!(unasked.code, Some(2), "{}", unasked.stderr);
+
+    let done = dlq(&place, &["discard", "evt-0", "--reason", "a test order"]);
+    let planned = dlq(
+        &place,
+        &["edit", "evt-1", "--set", "/total=60.50", "--dry-run"],
+    );
+    let edited = dlq(
+        &place,
+        &[
+            "edit",
+            "evt-1",
+            "--set",
+            "/total=60.50",
+            "--reason",
+            "a wrong price",
+        ],
+    );
+
+    assert_eq!(
+        (&done["selected"], &done["discarded"]),
+        (&json!(1), &json!(1))
+    );
+    let diff = json!(["-   \"total\": 59.980", "+   \"total\": 60.50"]);
+    assert_eq!((&planned["diff"], &planned["copy"]), (&diff, &Value::Null));
+    assert_eq!(edited["diff"], diff);
+    let copy = edited["copy"].as_str().unwrap();
+    assert_ne!(copy, "evt-1");
+    let shown = tidings(["dlq", "show", "evt-1", "-o", "json"])
+        .data(&place.data())
+        .ok();
+    assert!(
+        shown.stdout.contains("59.980") && shown.stdout.contains("60.50"),
+        "{}",
+        shown.stdout
+    );
+    let shown = shown.json();
+    assert_eq!(shown["status"], "edited");
+    assert_eq!(shown["copy"]["event_id"], copy);
+    assert_eq!(shown["copy"]["causation_id"], "evt-1");
+    assert_eq!(shown["copy"]["editedfrom"], "evt-1");
+    assert_eq!(waiting(&place), [copy]);
+    let late = ["dlq", "edit", "evt-0", "--set", "/total=1", "--reason", "x"];
+    let late = tidings(late).data(&place.data()).run();
+    assert_eq!(late.code, Some(5), "{}", late.stderr);
+    let exported = tidings(["dlq", "export"]).data(&place.data()).ok();
+    let exported: Value = serde_json::from_str(exported.lines()[0]).unwrap();
+    assert_eq!(
+        (&exported["event_id"], &exported["tdgconsumer"]),
+        (&json!("evt-2"), &json!("shipping"))
+    );
+}
+
+#[test]
+fn clusters_are_what_a_person_sees_first() {
+    let place = Place::new();
+    dead(&place, 5);
+
+    let clusters = dlq(&place, &[]);
+
+    assert_eq!(
+        clusters.as_array().unwrap().len(),
+        1,
+        "numbers do not count: {clusters}"
+    );
+    assert_eq!(
+        (&clusters[0]["count"], &clusters[0]["consumer"]),
+        (&json!(5), &json!("shipping"))
+    );
+    let name = clusters[0]["cluster"].as_str().unwrap();
+    let table = tidings(["dlq"]).data(&place.data()).ok();
+    assert!(
+        table.stdout.contains(name) && table.stdout.contains("REDRIVEN"),
+        "{}",
+        table.stdout
+    );
+    assert_eq!(dlq(&place, &["show", name])[0]["cluster"], name);
+    assert_eq!(
+        dlq(&place, &["redrive", name, "--limit", "1"])["redriven"],
+        1
+    );
+    assert_eq!(dlq(&place, &[])[0]["redriven"], 1);
+    assert_eq!(
+        dlq(&place, &["redrive", "--type", "order.*", "--dry-run"])["would_redrive"],
+        4
+    );
+    assert_eq!(
+        dlq(&place, &["ls", "--key", "order-3"])[0]["event_id"],
+        "evt-3"
+    );
+}
+
+#[test]
+fn a_person_decides_beside_a_running_owner() {
+    let place = Place::new();
+    dead(&place, 2);
+    let group = [
+        "consumer", "run", "mailer", "--type", "mail.*", "--exec", "true",
+    ];
+    let owner = tidings(group).data(&place.data()).start();
+    until("the folder has an owner", || {
+        let named = tidings(["consumer", "ls", "-o", "json"])
+            .data(&place.data())
+            .run();
+        named.code == Some(0) && named.json()[0]["status"] == "running"
+    });
+
+    assert_eq!(dlq(&place, &["redrive", "evt-0"])["redriven"], 1);
+    let decide = |arguments: &[&str]| {
+        let arguments = [arguments, &["-o", "json"]].concat();
+        tidings(arguments).data(&place.data()).ok().json()
+    };
+    let paused = decide(&["consumer", "pause", "shipping", "--reason", "INC-1"]);
+    assert_eq!(
+        (&paused["paused"], &paused["changed"]),
+        (&json!(true), &json!(true))
+    );
+    let resumed = decide(&["consumer", "resume", "shipping"]);
+    assert_eq!(
+        (&resumed["paused"], &resumed["changed"]),
+        (&json!(false), &json!(true))
+    );
+    let skipped = decide(&[
+        "consumer",
+        "skip",
+        "shipping",
+        "evt-1",
+        "--reason",
+        "a test order",
+    ]);
+    assert_eq!(skipped["skipped"], true);
+    assert_eq!(dlq(&place, &["show", "evt-1"])["status"], "discarded");
+    assert_eq!(decide(&["retry", "now"])["retried"], 0);
+    until("the owner has carried the facts into the log", || {
+        let count = [
+            "event",
+            "count",
+            "--type",
+            "tidings.dead_letter.*",
+            "-o",
+            "json",
+        ];
+        let counted = tidings(count).data(&place.data()).ok();
+        counted.stdout.contains('2')
+    });
+    drop(owner);
+}
