@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::child;
 use crate::failure::Failure;
 use crate::house::House;
+use crate::services::{self, TestServers};
 
 /// The name that stands for every benchmark.
 const ALL: &str = "all";
@@ -13,7 +14,7 @@ const ALL: &str = "all";
 /// Which benchmarks to run, and how they report.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What to measure: log, consume, codecs, or all of the first two
+    /// What to measure: log, consume, outbox, brokers, codecs, or all but the last
     #[arg(default_value = ALL)]
     name: String,
     /// How to print the figures
@@ -22,6 +23,11 @@ pub(crate) struct Options {
     /// Only see that every benchmark runs; its figures are marked and say nothing about speed
     #[arg(long)]
     quick: bool,
+    /// How long a snapshot is held beside a relay, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pinned_secs: Option<u32>,
+    #[command(flatten)]
+    place: services::Place,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,6 +46,8 @@ struct Benchmark {
     figures: Option<&'static str>,
     /// Whether it belongs to `all`.
     in_all: bool,
+    /// Servers that it measures.
+    servers: &'static [&'static str],
 }
 
 const BENCHMARKS: &[Benchmark] = &[
@@ -49,6 +57,7 @@ const BENCHMARKS: &[Benchmark] = &[
         target: "log",
         figures: None,
         in_all: true,
+        servers: &[],
     },
     Benchmark {
         name: "consume",
@@ -56,6 +65,23 @@ const BENCHMARKS: &[Benchmark] = &[
         target: "consume",
         figures: None,
         in_all: true,
+        servers: &[],
+    },
+    Benchmark {
+        name: "outbox",
+        package: "tidings-sql",
+        target: "outbox",
+        figures: None,
+        in_all: true,
+        servers: &["postgres", "mariadb"],
+    },
+    Benchmark {
+        name: "brokers",
+        package: "tidings-brokers",
+        target: "brokers",
+        figures: None,
+        in_all: true,
+        servers: &["kafka", "rabbitmq", "nats", "nats-synced", "moto", "redis"],
     },
     Benchmark {
         name: "codecs",
@@ -63,27 +89,54 @@ const BENCHMARKS: &[Benchmark] = &[
         target: "log",
         figures: Some("codec"),
         in_all: false,
+        servers: &[],
     },
 ];
 
 pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
     let chosen = chosen(&options.name)?;
-    // The import is measured through the command line as it is released.
-    child::run(child::cargo(house).args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "tidings-cli",
-    ]))?;
+    if chosen.iter().any(|benchmark| benchmark.target == "log") {
+        // The import is measured through the command line as it is released.
+        child::run(child::cargo(house).args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "tidings-cli",
+        ]))?;
+    }
+    let mut servers = TestServers::default();
+    let mut house = house.clone();
+    for benchmark in &chosen {
+        servers.start_named(&house, &options.place, benchmark.servers)?;
+    }
+    house.variables = servers.variables(&[]);
+    let measured = measure(&house, options, &chosen);
+    let stopped = servers.stop_silently();
+    if let (Ok(figures), Output::Json) = (&measured, options.output) {
+        println!("{:#}", Value::Array(figures.clone()));
+    }
+    measured.map(drop).and(stopped)
+}
+
+/// Runs the benchmarks one after the other; answers their figures where they are wanted as JSON.
+fn measure(
+    house: &House,
+    options: &Options,
+    chosen: &[&'static Benchmark],
+) -> Result<Vec<Value>, Failure> {
     let mut figures = Vec::new();
     for benchmark in chosen {
         let mut command = child::cargo(house);
         command
             .args(["bench", "--quiet", "--package", benchmark.package])
+            .args((!benchmark.servers.is_empty()).then_some("--all-features"))
             .args(["--bench", benchmark.target, "--"])
             .args(benchmark.figures)
             .args(options.quick.then_some("--quick"));
+        if let Some(seconds) = options.pinned_secs {
+            command.args(["--pinned-secs", &seconds.to_string()]);
+        }
         match options.output {
             Output::Table => child::run(&mut command)?,
             Output::Json => {
@@ -92,10 +145,7 @@ pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
             }
         }
     }
-    if options.output == Output::Json {
-        println!("{:#}", Value::Array(figures));
-    }
-    Ok(())
+    Ok(figures)
 }
 
 /// The array that a benchmark printed.
@@ -139,7 +189,7 @@ mod tests {
             .map(|benchmark| benchmark.name)
             .collect();
 
-        assert_eq!(names, ["log", "consume"]);
+        assert_eq!(names, ["log", "consume", "outbox", "brokers"]);
     }
 
     #[test]
@@ -148,7 +198,7 @@ mod tests {
 
         assert_eq!(
             failure.to_string(),
-            "no benchmark is named speed; there are: all, log, consume, codecs"
+            "no benchmark is named speed; there are: all, log, consume, outbox, brokers, codecs"
         );
     }
 

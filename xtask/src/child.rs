@@ -14,6 +14,7 @@ pub(crate) fn cargo(house: &House) -> Command {
     command
         .current_dir(&house.root)
         .env("CARGO_TARGET_DIR", &house.target)
+        .envs(house.variables.iter().map(|(name, value)| (name, value)))
         // A snapshot that differs is a failed test, never a rewritten file.
         .env("INSTA_UPDATE", "no");
     command
@@ -37,6 +38,23 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     } else {
         Err(ended_badly(command, &status.to_string()))
     }
+}
+
+/// Runs to the end without a word and returns what it wrote to stdout; all that it said is told if it fails.
+pub(crate) fn quietly(command: &mut Command) -> Result<String, Failure> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|cause| cannot_start(command, &cause))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(Failure::new(format!(
+        "{}:\n{}",
+        ended_badly(command, &output.status.to_string()),
+        String::from_utf8_lossy(&said).trim_end()
+    )))
 }
 
 /// Runs to the end and returns what it wrote to stdout; stderr goes to our terminal.

@@ -7,7 +7,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use crate::failure::Failure;
 
 /// The repository around the current directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct House {
     /// Where the root manifest is.
     pub(crate) root: PathBuf,
@@ -15,6 +15,8 @@ pub(crate) struct House {
     pub(crate) target: PathBuf,
     /// Our packages.
     pub(crate) packages: Vec<Package>,
+    /// Variables for everything that cargo runs: where the tests find their servers.
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 /// One of our packages and what its manifest names.
@@ -52,6 +54,7 @@ impl House {
             root: metadata.workspace_root.into_std_path_buf(),
             target: metadata.target_directory.into_std_path_buf(),
             packages,
+            variables: Vec::new(),
         })
     }
 

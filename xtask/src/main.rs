@@ -6,6 +6,7 @@
 
 mod bench;
 mod child;
+mod conformance;
 mod docs;
 mod examples;
 mod failure;
@@ -14,6 +15,7 @@ mod house;
 mod markdown;
 mod powercut;
 mod sabotage;
+mod services;
 mod stopwatch;
 mod test;
 mod tidy;
@@ -50,12 +52,16 @@ enum Chore {
     },
     /// Run benchmarks: all of them, or one by name
     Bench(bench::Options),
+    /// Run the suite of brokers and write docs/reference/brokers.md from what it finds
+    Conformance(conformance::Options),
     /// Fuzz what reads foreign bytes: every target, or those named
     Fuzz(fuzz::Options),
     /// Plant known bugs in a copy of the tree and see whether the tests find them
     Sabotage(sabotage::Options),
     /// Cut the power under the program at random instants and compare what it kept with its receipts
     Powercut(powercut::Options),
+    /// Start, stop and look at the real servers that tests need
+    Services(services::Options),
     /// Write docs/reference/ from the code
     Docs {
         /// Write nothing; fail if a page differs from what the code says
@@ -80,15 +86,22 @@ fn main() -> ExitCode {
 }
 
 fn perform(chore: &Chore) -> Result<(), Failure> {
+    if let Chore::Powercut(options) = chore
+        && let Some(handled) = powercut::handler(options)
+    {
+        return handled;
+    }
     let house = House::find()?;
     match chore {
         Chore::Test(options) => test::run(&house, options),
         Chore::Tidy => tidy::run(&house),
         Chore::Examples { only } => examples::run(&house, only.as_deref()),
         Chore::Bench(options) => bench::run(&house, options),
+        Chore::Conformance(options) => conformance::run(&house, options),
         Chore::Fuzz(options) => fuzz::run(&house, options).map(|_| ()),
         Chore::Sabotage(options) => sabotage::run(&house, options).and_then(sabotage::require),
         Chore::Powercut(options) => powercut::run_alone(&house, options),
+        Chore::Services(options) => services::run(&house, options),
         Chore::Docs { check: true } => docs::check(&house),
         Chore::Docs { check: false } => docs::write(&house),
     }

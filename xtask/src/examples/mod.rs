@@ -163,6 +163,7 @@ mod tests {
             root: root.to_path_buf(),
             target: root.join("target"),
             packages: Vec::new(),
+            variables: Vec::new(),
         }
     }
 

@@ -45,6 +45,10 @@ const TARGETS: &[Target] = &[
         dictionary: None,
     },
     Target {
+        name: "look_up_table",
+        dictionary: None,
+    },
+    Target {
         name: "envelope_json",
         dictionary: Some("json.dict"),
     },
@@ -229,7 +233,7 @@ mod tests {
 
         assert_eq!(
             failure.to_string(),
-            "no fuzz target is named frames; there are: frame, segment_open, envelope_json, cloudevents_json"
+            "no fuzz target is named frames; there are: frame, segment_open, look_up_table, envelope_json, cloudevents_json"
         );
     }
 

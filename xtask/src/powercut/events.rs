@@ -3,7 +3,7 @@
 use crate::powercut::chance::Chance;
 
 /// Keys among which order is watched.
-const KEYS: u64 = 8;
+pub(super) const KEYS: u64 = 8;
 /// So that two segments are in play, the first one is filled almost to its end before the writes are logged.
 const FILLER_BYTES: usize = 262_144;
 /// Once in so many events, one is large.
@@ -83,6 +83,17 @@ impl Events {
     }
 }
 
+/// The number of an event of ours, from the beginning of its line.
+pub(super) fn number(line: &str) -> Option<u64> {
+    let (number, _) = line.strip_prefix(BEGIN)?.split_once('"')?;
+    number.parse().ok()
+}
+
+/// The answer of a handler that an event is done with.
+pub(super) fn done(number: u64) -> String {
+    format!("{BEGIN}{number}\",\"outcome\":\"ack\"}}")
+}
+
 /// Number and position of a receipt of `event import -o jsonl`.
 pub(super) fn receipt(line: &str) -> Option<(u64, u64)> {
     let (number, position) = line.strip_prefix(BEGIN)?.split_once("\",\"position\":")?;
@@ -129,6 +140,13 @@ mod tests {
             EVENTS.listed("{\"event_id\":\"x\",\"event_type\":\"tidings.log.cut\",\"position\":4}"),
             Listed::Internal
         );
+    }
+
+    #[test]
+    fn an_event_is_told_by_the_beginning_of_its_line() {
+        assert_eq!(number(&EVENTS.line(7)), Some(7));
+        assert_eq!(number("{\"event_id\":\"x\"}"), None);
+        assert_eq!(done(7), "{\"event_id\":\"cut-7\",\"outcome\":\"ack\"}");
     }
 
     #[test]

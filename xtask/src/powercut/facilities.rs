@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::powercut::rig;
+use crate::child;
 
 const PROGRAMS: [&str; 6] = [
     "unshare",
@@ -60,7 +60,7 @@ fn install() {
             .args(["install", "--yes", "--quiet", "--no-install-recommends"])
             .arg(package)
             .env("DEBIAN_FRONTEND", "noninteractive");
-        if let Err(failure) = rig::run(&mut command) {
+        if let Err(failure) = child::quietly(&mut command) {
             println!("{failure}");
         }
         if answers(DAEMON) {

@@ -14,7 +14,17 @@ pub(super) struct Figures {
     pub(super) disordered: u64,
     pub(super) stuck: u64,
     pub(super) damage_reported: u64,
-    /// Disks whose file system could be mounted only after e2fsck.
+    /// Disks on which one flush failed.
+    pub(super) failed_flushes: u64,
+    /// Events that a group had to be given after a cut, or had handled before it, over all cuts.
+    pub(super) owed: u64,
+    /// Of those, handled before and not given again, because the group had settled them.
+    pub(super) kept: u64,
+    /// Of those, neither handled before nor given after.
+    pub(super) skipped: u64,
+    /// Settled when a group left in order, and given again.
+    pub(super) unsettled: u64,
+    /// Disks whose file system could be used only after e2fsck.
     pub(super) repaired: u64,
 }
 
@@ -27,11 +37,23 @@ impl Figures {
         self.disordered += other.disordered;
         self.stuck += other.stuck;
         self.damage_reported += other.damage_reported;
+        self.failed_flushes += other.failed_flushes;
+        self.owed += other.owed;
+        self.kept += other.kept;
+        self.skipped += other.skipped;
+        self.unsettled += other.unsettled;
         self.repaired += other.repaired;
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        self.lost == 0 && self.disordered == 0 && self.stuck == 0
+        let broken = [
+            self.lost,
+            self.disordered,
+            self.stuck,
+            self.skipped,
+            self.unsettled,
+        ];
+        broken.iter().all(|count| *count == 0)
     }
 
     pub(super) fn line(&self) -> String {
@@ -40,15 +62,19 @@ impl Figures {
             acks_checked,
             lost,
             stuck,
+            owed,
+            skipped,
             ..
         } = self;
         let mut line = format!(
-            "powercut: {cuts} cuts, {acks_checked} acks checked, {lost} lost, {stuck} folders that need a hand"
+            "powercut: {cuts} cuts, {acks_checked} acks checked, {lost} lost, {owed} events of a group checked, {skipped} skipped, {stuck} folders that need a hand"
         );
         let further = [
             (self.disordered, "doubled, reordered or changed"),
+            (self.unsettled, "settled and given again"),
             (self.damage_reported, "reported as damage before opening"),
-            (self.repaired, "mounted after e2fsck"),
+            (self.repaired, "used after e2fsck"),
+            (self.failed_flushes, "disks on which a flush failed"),
         ];
         for (count, what) in further {
             if count > 0 {
@@ -67,11 +93,16 @@ impl Figures {
             disordered,
             stuck,
             damage_reported,
+            failed_flushes,
+            owed,
+            kept,
+            skipped,
+            unsettled,
             repaired,
         } = self;
         let seconds = took.as_secs_f64();
         format!(
-            "{{\"figure\":\"powercut\",\"seed\":{seed},\"cuts\":{cuts},\"cuts_in_recovery\":{cuts_in_recovery},\"acks_checked\":{acks_checked},\"lost\":{lost},\"disordered\":{disordered},\"need_a_hand\":{stuck},\"damage_reported\":{damage_reported},\"mounted_after_fsck\":{repaired},\"seconds\":{seconds:.1}}}"
+            "{{\"figure\":\"powercut\",\"seed\":{seed},\"cuts\":{cuts},\"cuts_in_recovery\":{cuts_in_recovery},\"acks_checked\":{acks_checked},\"lost\":{lost},\"disordered\":{disordered},\"failed_flushes\":{failed_flushes},\"group_events_checked\":{owed},\"settled_and_kept\":{kept},\"skipped\":{skipped},\"settled_and_given_again\":{unsettled},\"need_a_hand\":{stuck},\"damage_reported\":{damage_reported},\"mounted_after_fsck\":{repaired},\"seconds\":{seconds:.1}}}"
         )
     }
 }
@@ -85,13 +116,14 @@ mod tests {
         let figures = Figures {
             cuts: 200,
             acks_checked: 9_000,
+            owed: 8_000,
             ..Figures::default()
         };
 
         assert!(figures.is_clean());
         assert_eq!(
             figures.line(),
-            "powercut: 200 cuts, 9000 acks checked, 0 lost, 0 folders that need a hand"
+            "powercut: 200 cuts, 9000 acks checked, 0 lost, 8000 events of a group checked, 0 skipped, 0 folders that need a hand"
         );
     }
 

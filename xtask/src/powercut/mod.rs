@@ -10,7 +10,9 @@ mod cut;
 mod disk;
 mod events;
 mod facilities;
+mod failing;
 mod figures;
+mod group;
 mod log;
 mod rig;
 mod run;
@@ -26,6 +28,7 @@ use clap::{Args, ValueEnum};
 use crate::child;
 use crate::failure::Failure;
 use crate::house::House;
+use crate::powercut::figures::Figures;
 use crate::powercut::rig::Mount;
 use crate::powercut::run::Orders;
 use crate::powercut::workload::Program;
@@ -35,9 +38,11 @@ use crate::stopwatch::{self, Stopwatch};
 const EXIT_SKIPPED: i32 = 77;
 /// Memory of the run, in disks; what is not written takes none.
 const MEMORY_DISKS: u64 = 12;
-/// No run is longer: two minutes for the start, a second for a cut, which is ten times what one takes.
-const SECONDS_START_MAX: u64 = 120;
-const MILLIS_PER_CUT_MAX: u64 = 1_000;
+/// Cuts of a run with a planted bug in the tests; tens of broken promises are found in these.
+const CUTS_WITH_A_BUG: u64 = 40;
+/// No run is longer: what hangs is ended. A cut takes a tenth of a second, and forty times that on a machine with twenty other things to do.
+const SECONDS_START_MAX: u64 = 900;
+const MILLIS_PER_CUT_MAX: u64 = 6_000;
 
 /// How often to cut, and what.
 #[derive(Debug, Clone, Args)]
@@ -60,7 +65,7 @@ pub(crate) struct Options {
     /// Build the program with optimizations
     #[arg(long)]
     release: bool,
-    /// Break a promise on purpose; the run then has to find lost events
+    /// Break a promise on purpose; the run then has to find it
     #[arg(long, value_enum, value_name = "HOW")]
     sabotage: Option<Sabotage>,
     /// The program, instead of building it
@@ -69,6 +74,12 @@ pub(crate) struct Options {
     /// The run itself, inside the namespaces that the command makes
     #[arg(long, hide = true, value_name = "FOLDER")]
     inside: Option<PathBuf>,
+    /// The handler of the group: where it notes, and the log of the disk
+    #[arg(long, hide = true, num_args = 2, value_names = ["JOURNAL", "LOG"])]
+    handle: Option<Vec<PathBuf>>,
+    /// The handler answers before it notes
+    #[arg(long, hide = true, requires = "handle")]
+    early: bool,
 }
 
 impl Options {
@@ -84,7 +95,18 @@ impl Options {
             sabotage: None,
             binary: None,
             inside: None,
+            handle: None,
+            early: false,
         }
+    }
+
+    /// One run for each promise that can be broken: what never finds anything shows nothing.
+    pub(crate) fn of_the_planted_bugs() -> impl Iterator<Item = Options> {
+        Sabotage::ALL.into_iter().map(|sabotage| Options {
+            cuts: CUTS_WITH_A_BUG,
+            sabotage: Some(sabotage),
+            ..Options::of_the_tests()
+        })
     }
 }
 
@@ -93,6 +115,28 @@ impl Options {
 enum Sabotage {
     /// Receipts come from the page cache, before the flush
     Written,
+    /// The group's handler says that it is done with an event before it is, so that the cursor runs ahead
+    Settled,
+}
+
+impl Sabotage {
+    const ALL: [Sabotage; 2] = [Sabotage::Written, Sabotage::Settled];
+
+    /// The word on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Sabotage::Written => "written",
+            Sabotage::Settled => "settled",
+        }
+    }
+
+    /// What a run finds that notices, and how often this one did.
+    fn found(self, figures: &Figures) -> (&'static str, u64) {
+        match self {
+            Sabotage::Written => ("lost events", figures.lost),
+            Sabotage::Settled => ("skipped events of the group", figures.skipped),
+        }
+    }
 }
 
 /// How a run ended that did not fail.
@@ -108,6 +152,14 @@ pub(crate) fn run_alone(house: &House, options: &Options) -> Result<(), Failure>
     match run(house, options)? {
         Outcome::Passed => Ok(()),
         Outcome::Skipped => Err(Failure::new("nothing was cut, so nothing is shown")),
+    }
+}
+
+/// The handler of the group, if that is what this process was started as: it needs nothing of the repository.
+pub(crate) fn handler(options: &Options) -> Option<Result<(), Failure>> {
+    match options.handle.as_deref()? {
+        [journal, log] => Some(group::handle(journal, log, options.early)),
+        _ => None,
     }
 }
 
@@ -164,11 +216,16 @@ fn as_it_is_now(path: &Path) -> PathBuf {
         .map_or_else(|| path.to_path_buf(), PathBuf::from)
 }
 
+/// Where this program is.
+fn ourselves() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map(|path| as_it_is_now(&path))
+        .map_err(|cause| Failure::new(format!("cannot find this program: {cause}")))
+}
+
 /// This program again, in namespaces for its mounts and its processes.
 fn inner(options: &Options, binary: &Path, folder: &Path) -> Result<Command, Failure> {
-    let ourselves = std::env::current_exe()
-        .map(|path| as_it_is_now(&path))
-        .map_err(|cause| Failure::new(format!("cannot find this program: {cause}")))?;
+    let ourselves = ourselves()?;
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation", "private", "--pid", "--fork"])
@@ -189,8 +246,8 @@ fn inner(options: &Options, binary: &Path, folder: &Path) -> Result<Command, Fai
     if options.json {
         command.arg("--json");
     }
-    if options.sabotage == Some(Sabotage::Written) {
-        command.args(["--sabotage", "written"]);
+    if let Some(sabotage) = options.sabotage {
+        command.args(["--sabotage", sabotage.name()]);
     }
     Ok(command)
 }
@@ -233,6 +290,7 @@ fn cut(house: &House, options: &Options, folder: &Path) -> Result<i32, Failure> 
         program: Program {
             binary: binary.clone(),
             acks_early: options.sabotage == Some(Sabotage::Written),
+            settles_early: options.sabotage == Some(Sabotage::Settled),
         },
         cuts: options.cuts,
         seed: options.seed,
@@ -248,16 +306,21 @@ fn cut(house: &House, options: &Options, folder: &Path) -> Result<i32, Failure> 
         true => println!("{}", figures.json(options.seed, took)),
         false => println!("{} ({})", figures.line(), stopwatch::readable(took)),
     }
-    match options.sabotage {
-        Some(Sabotage::Written) if figures.lost > 0 => {
-            eprintln!("sabotage written: the lost events were found, as they must be");
+    let Some(sabotage) = options.sabotage else {
+        return match figures.is_clean() {
+            true => Ok(0),
+            false => Err(Failure::new("a power cut broke a promise")),
+        };
+    };
+    let (name, (what, count)) = (sabotage.name(), sabotage.found(&figures));
+    match count {
+        0 => Err(Failure::new(format!(
+            "sabotage {name}: a promise was broken on purpose, and no {what} were found"
+        ))),
+        _ => {
+            eprintln!("sabotage {name}: {count} {what} were found, as must be");
             Ok(0)
         }
-        Some(Sabotage::Written) => Err(Failure::new(
-            "sabotage written: receipts came before the flush, and no lost event was found",
-        )),
-        None if figures.is_clean() => Ok(0),
-        None => Err(Failure::new("a power cut broke a promise")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::child::line_of;
+use crate::child::quietly;
 use crate::failure::Failure;
 use crate::powercut::disk::DiskState;
 use crate::powercut::log::WriteLog;
@@ -14,23 +14,6 @@ use crate::powercut::log::WriteLog;
 /// So long is waited for a mount or a device to come or go: 10 s, far beyond what a busy machine needs.
 const WAITS_MAX: u32 = 5_000;
 const WAIT: Duration = Duration::from_millis(2);
-
-/// Runs to the end; what it says is part of the failure.
-pub(super) fn run(command: &mut Command) -> Result<String, Failure> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|cause| Failure::new(format!("cannot run `{}`: {cause}", line_of(command))))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(Failure::new(format!(
-        "`{}` failed ({}): {}",
-        line_of(command),
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    )))
-}
 
 /// Makes an ext4 file system whose tables are written at once: nothing is left for the kernel to do later.
 pub(super) fn make_file_system(image: &Path, mib: u64) -> Result<(), Failure> {
@@ -42,7 +25,18 @@ pub(super) fn make_file_system(image: &Path, mib: u64) -> Result<(), Failure> {
         .args(["-q", "-F", "-b", "4096", "-E"])
         .arg("lazy_itable_init=0,lazy_journal_init=0")
         .arg(image);
-    run(&mut command).map(drop)
+    quietly(&mut command).map(drop)
+}
+
+/// Lets e2fsck repair a file system, as on a start of the machine.
+pub(super) fn repair(image: &Path) {
+    // Its exit code says what it did, which is of no interest as long as the mount works.
+    let _ = quietly(Command::new("e2fsck").args(["-f", "-y"]).arg(image));
+}
+
+/// Whether a file system that was unmounted is whole, as far as e2fsck can tell without changing it.
+pub(super) fn holds(image: &Path) -> bool {
+    quietly(Command::new("e2fsck").args(["-f", "-n"]).arg(image)).is_ok()
 }
 
 /// A mounted file system; dropping it unmounts.
@@ -65,8 +59,7 @@ impl Mount {
         if let Ok(mount) = Mount::image(image, at) {
             return Ok((mount, false));
         }
-        // Its exit code says what it did, which is of no interest as long as the mount works.
-        let _ = run(Command::new("e2fsck").args(["-f", "-y"]).arg(image));
+        repair(image);
         Mount::image(image, at).map(|mount| (mount, true))
     }
 
@@ -78,7 +71,7 @@ impl Mount {
 
     fn with(arguments: &[&str], what: &Path, at: &Path) -> Result<Mount, Failure> {
         make_folder(at)?;
-        run(Command::new("mount").args(arguments).arg(what).arg(at))?;
+        quietly(Command::new("mount").args(arguments).arg(what).arg(at))?;
         Ok(Mount {
             at: at.to_owned(),
             mounted: true,
@@ -87,7 +80,7 @@ impl Mount {
 
     pub(super) fn unmount(mut self) -> Result<(), Failure> {
         self.mounted = false;
-        run(Command::new("umount").arg(&self.at)).map(drop)
+        quietly(Command::new("umount").arg(&self.at)).map(drop)
     }
 }
 
@@ -95,7 +88,7 @@ impl Drop for Mount {
     fn drop(&mut self) {
         if self.mounted {
             // The failure that led here is the one to be told; what stays goes with the mount namespace.
-            let _ = run(Command::new("umount").arg("--lazy").arg(&self.at));
+            let _ = quietly(Command::new("umount").arg("--lazy").arg(&self.at));
         }
     }
 }
@@ -145,19 +138,24 @@ impl LoggedDisk {
         self.folder.join("export")
     }
 
+    /// Where the log lies.
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
     /// The log, to ask it for its number of entries while it grows.
     pub(super) fn open_log(&self) -> Result<File, Failure> {
-        let path = self.folder.join("log");
+        let path = self.log();
         File::open(&path).map_err(|cause| Failure::file("open", &path, &cause))
     }
 
     /// Ends the daemon and reads what it logged. Nothing may be mounted from it any more.
     pub(super) fn finish(mut self) -> Result<WriteLog, Failure> {
         self.await_release()?;
-        run(Command::new("umount").arg(self.export()))?;
+        quietly(Command::new("umount").arg(self.export()))?;
         self.exported = false;
         self.end();
-        WriteLog::read(&self.folder.join("log"))
+        WriteLog::read(&self.log())
     }
 
     fn await_export(&mut self) -> Result<(), Failure> {
@@ -185,7 +183,7 @@ impl LoggedDisk {
     /// A loop device lets go of its file a moment after the unmount.
     fn await_release(&self) -> Result<(), Failure> {
         for _ in 0..WAITS_MAX {
-            let devices = run(Command::new("losetup").arg("-j").arg(self.export()))?;
+            let devices = quietly(Command::new("losetup").arg("-j").arg(self.export()))?;
             if devices.trim().is_empty() {
                 return Ok(());
             }
@@ -206,7 +204,7 @@ impl Drop for LoggedDisk {
         self.end();
         if self.exported {
             // As with a mount: what stays goes with the namespace.
-            let _ = run(Command::new("umount").arg("--lazy").arg(self.export()));
+            let _ = quietly(Command::new("umount").arg("--lazy").arg(self.export()));
         }
     }
 }

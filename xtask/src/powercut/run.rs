@@ -10,9 +10,11 @@ use crate::powercut::check::{Checker, Expected, Findings};
 use crate::powercut::cut::{Rebuild, Unflushed};
 use crate::powercut::disk::DiskState;
 use crate::powercut::events::Events;
+use crate::powercut::failing;
 use crate::powercut::figures::Figures;
+use crate::powercut::group::{Handled, Owed};
 use crate::powercut::rig::{self, LoggedDisk, Mount};
-use crate::powercut::workload::{self, Ack, Plan, Program, Recorded};
+use crate::powercut::workload::{self, Ack, Known, Plan, Program, Recorded};
 use crate::stopwatch::Stopwatch;
 
 /// Cuts of one round; the next one records new workloads.
@@ -23,6 +25,8 @@ const RECOVERY_ONCE_IN: u64 = 5;
 const ROLLING_ONCE_IN: u64 = 8;
 /// Cuts of one recovery.
 const CUTS_PER_RECOVERY: u64 = 8;
+/// Disks of one round on which a flush fails.
+const FAILED_FLUSHES_PER_ROUND: u64 = 3;
 /// Images of disks on which something was found are kept, so many of them.
 const KEPT_MAX: u64 = 3;
 /// Numbers that a recovery may use, so that no two of one disk are the same.
@@ -98,6 +102,9 @@ pub(super) fn rounds(orders: &Orders) -> Result<Figures, Failure> {
             };
             figures.add(&run.cut(scene, scene.share(cuts))?);
         }
+        // A part of the seed's chance that no scene has.
+        let seed = Chance::of(orders.seed, u64::MAX - round).next();
+        figures.add(&failing::flushes(orders, seed, FAILED_FLUSHES_PER_ROUND)?);
         round += 1;
         if left > CUTS_PER_ROUND {
             eprintln!("{}", figures.line());
@@ -132,7 +139,10 @@ impl SceneRun<'_> {
             position: last,
             flushed: 0,
         });
-        let known = known.into_iter().collect();
+        let known = Known {
+            acks: known.into_iter().collect(),
+            ..Known::default()
+        };
         let recorded = workload::record(program, &plan, base, known, &folder, &mut chance)?;
         let instants = instants(&recorded, cuts, &mut chance);
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -213,12 +223,22 @@ impl SceneRun<'_> {
             openings: 1,
             events_per_opening: 40,
         };
-        let honest = Program {
-            acks_early: false,
-            ..self.orders.program.clone()
-        };
+        let honest = self.orders.program.honest();
         let folder = checker.folder.join("recovery");
-        let known = promised(recorded, instant.entries);
+        let owed = owed(recorded, instant.entries);
+        let known = Known {
+            acks: promised(recorded, instant.entries),
+            // What was handled and settled before the first cut was so before the second one, whatever is flushed there.
+            handled: owed
+                .handled
+                .iter()
+                .map(|number| Handled {
+                    number: *number,
+                    entries: 0,
+                })
+                .collect(),
+            settled_to: owed.settled_to,
+        };
         let again = workload::record(&honest, &plan, disk, known, &folder, chance)?;
         let mut rebuild = Rebuild::new(&again.base, &again.log);
         for second in instants_of(&again, instant.recoveries, chance) {
@@ -247,6 +267,7 @@ impl SceneRun<'_> {
             events: &recorded.events,
             acks: promised(recorded, entries),
             unused: recorded.next,
+            owed: owed(recorded, entries),
         };
         let findings = checker.check(disk, &expected)?;
         figures.cuts += 1;
@@ -260,7 +281,7 @@ impl SceneRun<'_> {
 
     fn tell(&self, disk: &DiskState, findings: &Findings, place: &str) -> Result<(), Failure> {
         let count = self.kept.fetch_add(1, Ordering::Relaxed);
-        if count >= KEPT_MAX {
+        if count >= KEPT_MAX || !self.orders.program.is_honest() {
             return Ok(());
         }
         let seed = self.orders.seed;
@@ -282,6 +303,23 @@ fn promised(recorded: &Recorded, entries: usize) -> Vec<Ack> {
     // What is promised now was promised before; a cut of the recovery must honour it whatever is flushed there.
     let acks = recorded.acks.iter().filter(certain);
     acks.map(|ack| Ack { flushed: 0, ..*ack }).collect()
+}
+
+/// What the group is owed after a cut after so many entries.
+fn owed(recorded: &Recorded, entries: usize) -> Owed {
+    let flushed = recorded.log.flushed(entries);
+    let handled = recorded.handled.iter();
+    let settled = recorded.settled.iter();
+    Owed {
+        handled: handled
+            .filter(|handled| handled.entries <= entries)
+            .map(|handled| handled.number)
+            .collect(),
+        settled_to: settled
+            .filter(|settled| settled.flushed <= flushed)
+            .map(|settled| settled.up_to)
+            .max(),
+    }
 }
 
 /// When to cut.

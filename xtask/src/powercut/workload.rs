@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::powercut::chance::Chance;
 use crate::powercut::disk::DiskState;
 use crate::powercut::events::{self, Events};
+use crate::powercut::group::{GroupRun, Handled, Settled};
 use crate::powercut::log::{self, WriteLog};
 use crate::powercut::rig::{self, LoggedDisk, Mount};
 
@@ -22,8 +23,10 @@ const PAUSE_MICROS_MAX: u64 = 3_000;
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) binary: PathBuf,
-    /// The negative control: receipts before the flush.
+    /// A negative control: receipts before the flush.
     pub(super) acks_early: bool,
+    /// Another: the group settles what its handler is not done with.
+    pub(super) settles_early: bool,
 }
 
 impl Program {
@@ -36,6 +39,20 @@ impl Program {
             .arg(mount.join("data"))
             .env("RUST_LOG", "off");
         command
+    }
+
+    /// Whether it is no control: what is found is to be looked into.
+    pub(super) fn is_honest(&self) -> bool {
+        !self.acks_early && !self.settles_early
+    }
+
+    /// The same without a control.
+    pub(super) fn honest(&self) -> Program {
+        Program {
+            binary: self.binary.clone(),
+            acks_early: false,
+            settles_early: false,
+        }
     }
 
     fn import(&self, mount: &Path) -> Command {
@@ -66,12 +83,23 @@ pub(super) struct Ack {
     pub(super) flushed: usize,
 }
 
+/// What is certain of a disk before anything is logged.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) acks: Vec<Ack>,
+    pub(super) handled: Vec<Handled>,
+    pub(super) settled_to: Option<u64>,
+}
+
 /// What happened on one disk.
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) base: DiskState,
     pub(super) log: WriteLog,
     pub(super) acks: Vec<Ack>,
+    /// What the group was given.
+    pub(super) handled: Vec<Handled>,
+    pub(super) settled: Vec<Settled>,
     pub(super) events: Events,
     /// The first number that is not used yet.
     pub(super) next: u64,
@@ -82,43 +110,57 @@ pub(super) fn record(
     program: &Program,
     plan: &Plan,
     base: DiskState,
-    known: Vec<Ack>,
+    known: Known,
     folder: &Path,
     chance: &mut Chance,
 ) -> Result<Recorded, Failure> {
     let disk = LoggedDisk::start(&base, folder)?;
     let log = disk.open_log()?;
     let (mount, _) = Mount::image_repaired(&disk.export(), &folder.join("mount"))?;
-    let mut noted = Vec::new();
+    let mut notes = Notes {
+        handled: known.handled,
+        ..Notes::default()
+    };
     let mut next = plan.first;
+    let log_path = disk.log();
     for _ in 0..plan.openings {
         let end = next + plan.events_per_opening;
+        // One of its own, because the handler of a killed consumer may still be ending.
+        let journal = folder.join(format!("journal-{next}.txt"));
         let opening = Opening {
             program,
             mount: &mount.at,
             events: plan.events,
             numbers: next..end,
             complaints: folder.join("program.txt"),
+            group: (&journal, &log_path),
             kill_after: chance
                 .once_in(2)
                 .then(|| chance.below(plan.events_per_opening)),
         };
-        opening.run(&log, chance, &mut noted)?;
+        opening.run(&log, chance, &mut notes)?;
         next = end;
     }
     mount.unmount()?;
     let log = disk.finish()?;
-    let mut acks = known;
-    acks.extend(noted.into_iter().map(|noted| Ack {
+    let mut acks = known.acks;
+    acks.extend(notes.receipts.into_iter().map(|noted| Ack {
         // At the receipt the log had so many entries; the flush that made it durable is among them.
         flushed: log.flushed(noted.entries),
         number: noted.number,
         position: noted.position,
     }));
+    let before = known.settled_to.map(|up_to| Settled { up_to, flushed: 0 });
+    let settled = notes.left.into_iter().map(|(up_to, entries)| Settled {
+        up_to,
+        flushed: log.flushed(entries),
+    });
     Ok(Recorded {
         base,
-        log,
         acks,
+        handled: notes.handled,
+        settled: before.into_iter().chain(settled).collect(),
+        log,
         events: plan.events,
         next,
     })
@@ -131,11 +173,7 @@ pub(super) fn fill(
     mount: &Path,
     complaints: &Path,
 ) -> Result<(), Failure> {
-    let honest = Program {
-        acks_early: false,
-        ..program.clone()
-    };
-    let mut child = start(&mut honest.import(mount), complaints)?;
+    let mut child = start(&mut program.honest().import(mount), complaints)?;
     if let Some(mut input) = child.stdin.take() {
         for number in 0..events.fillers {
             writeln!(input, "{}", events.line(number))
@@ -160,11 +198,7 @@ pub(super) fn append_one(
     number: u64,
     complaints: &Path,
 ) -> Result<u64, Failure> {
-    let honest = Program {
-        acks_early: false,
-        ..program.clone()
-    };
-    let mut child = start(&mut honest.import(mount), complaints)?;
+    let mut child = start(&mut program.honest().import(mount), complaints)?;
     if let Some(mut input) = child.stdin.take() {
         // If it does not read any more, its exit code says why.
         let _ = writeln!(input, "{}", events.line(number));
@@ -177,6 +211,41 @@ pub(super) fn append_one(
         Some((same, position)) if output.status.success() && same == number => Ok(position),
         _ => Err(ended_badly(&output.status.to_string(), complaints)),
     }
+}
+
+/// Imports events until all are acknowledged or the program gives up; tells the receipts, and whether it succeeded.
+pub(super) fn import_while_it_lasts(
+    program: &Program,
+    mount: &Path,
+    events: &Events,
+    numbers: std::ops::Range<u64>,
+    complaints: &Path,
+) -> Result<(Vec<Ack>, bool), Failure> {
+    let mut child = start(&mut program.import(mount), complaints)?;
+    let input = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let Some(mut input) = input else { return };
+            for number in numbers {
+                // If it does not read any more, its exit code says why.
+                if writeln!(input, "{}", events.line(number)).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_micros(PAUSE_MICROS_MAX));
+            }
+        });
+        child.wait_with_output()
+    });
+    let output =
+        output.map_err(|cause| Failure::new(format!("the import cannot be awaited: {cause}")))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let acks = text.lines().filter_map(events::receipt);
+    let acks = acks.map(|(number, position)| Ack {
+        number,
+        position,
+        flushed: 0,
+    });
+    Ok((acks.collect(), output.status.success()))
 }
 
 fn start(command: &mut Command, complaints: &Path) -> Result<Child, Failure> {
@@ -202,27 +271,40 @@ struct Noted {
     entries: usize,
 }
 
-/// One run of the program.
+/// What is noted while a disk is used.
+#[derive(Default)]
+struct Notes {
+    receipts: Vec<Noted>,
+    handled: Vec<Handled>,
+    /// The last event that the group had settled when it left in order, and how many entries the log had by then.
+    left: Vec<(u64, usize)>,
+}
+
+/// One run of the program, with a consumer beside it.
 struct Opening<'a> {
     program: &'a Program,
     mount: &'a Path,
     events: Events,
     numbers: std::ops::Range<u64>,
     complaints: PathBuf,
+    /// Where the group's handler notes what it is given, and the log of the disk.
+    group: (&'a Path, &'a Path),
     /// SIGKILL after so many receipts.
     kill_after: Option<u64>,
 }
 
 impl Opening<'_> {
-    fn run(&self, log: &File, chance: &mut Chance, noted: &mut Vec<Noted>) -> Result<(), Failure> {
+    fn run(&self, log: &File, chance: &mut Chance, notes: &mut Notes) -> Result<(), Failure> {
         let mut child = start(&mut self.program.import(self.mount), &self.complaints)?;
         let input = child.stdin.take();
         let output = child.stdout.take();
         let mut feeding = Chance::new(chance.next());
+        let mut beside = None;
         let counted = std::thread::scope(|scope| {
             scope.spawn(|| input.map(|input| self.feed(input, &mut feeding)));
             let output = output.ok_or_else(|| Failure::new("the import has no output"))?;
-            self.note(&mut child, BufReader::new(output), log, noted)
+            let output = BufReader::new(output);
+            self.note(&mut child, output, log, &mut notes.receipts, &mut beside)
         });
         if counted.is_err() {
             // It is ended whatever it does; the failure says what went wrong before.
@@ -234,6 +316,15 @@ impl Opening<'_> {
         let killed = counted?;
         if !killed && !status.success() {
             return Err(ended_badly(&status.to_string(), &self.complaints));
+        }
+        let Some(beside) = beside else { return Ok(()) };
+        if chance.once_in(2) {
+            return beside.kill(&mut notes.handled);
+        }
+        if let Some(last) = beside.leave(&mut notes.handled)? {
+            let entries = log::count_now(log)
+                .map_err(|cause| Failure::new(format!("cannot read the log: {cause}")))?;
+            notes.left.push((last, entries));
         }
         Ok(())
     }
@@ -263,6 +354,7 @@ impl Opening<'_> {
         output: impl BufRead,
         log: &File,
         noted: &mut Vec<Noted>,
+        beside: &mut Option<GroupRun>,
     ) -> Result<bool, Failure> {
         let failed = |cause| Failure::new(format!("cannot read a receipt: {cause}"));
         let mut killed = false;
@@ -281,6 +373,12 @@ impl Opening<'_> {
                 position,
                 entries,
             });
+            if beside.is_none() {
+                // The import owns the folder now, so that the consumer works beside it.
+                let fillers = self.events.fillers;
+                let run = GroupRun::start(self.program, self.mount, fillers, self.group, false)?;
+                *beside = Some(run);
+            }
             if self.kill_after.is_some_and(|after| receipts > after) && !killed {
                 killed = true;
                 // It may have ended by itself in this moment, which is no less of an end.

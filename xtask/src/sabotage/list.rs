@@ -1,16 +1,19 @@
-//! The planted bugs: each is one that a log of this kind has had somewhere, and the tests that must find it.
+//! The planted bugs: each is one that a log or a relay of this kind has had somewhere, and the tests that must find it.
 //!
 //! Whoever finds a new one in the wild adds it here, with the test that was missing.
+
+use super::suite::Package;
 
 /// A bug that is planted by replacing a piece of source text.
 #[derive(Debug)]
 pub(super) struct Bug {
     pub(super) name: &'static str,
+    pub(super) package: Package,
     pub(super) file: &'static str,
     /// Must stand in the file exactly once.
     pub(super) text: &'static str,
     pub(super) replacement: &'static str,
-    /// Tests of `tests/it` of `tidings-log`, of which at least one must fail.
+    /// Tests of the package, of which at least one must fail.
     pub(super) tests: &'static [&'static str],
 }
 
@@ -21,21 +24,40 @@ const IDLE_LOG: &str =
     "rot::the_last_acknowledged_batch_of_an_idle_log_is_damage_when_it_rots_and_no_unfinished_end";
 const CURSOR: &str = "crowd::the_cursor_never_passes_what_is_not_settled";
 
+const TWO_RELAYS: &str =
+    "outbox::step::explore::two_relays_of_which_one_crashes_and_whose_leases_end_at_any_time";
+const FAULTY_DESTINATION: &str =
+    "outbox::step::explore::publishes_that_fail_are_late_or_lost_while_events_of_the_key_follow";
+const LEASE_IN_THE_AIR: &str =
+    "outbox::step::explore::a_lease_that_ends_at_any_time_between_a_call_and_its_answer";
+const OTHER_DESTINATION: &str =
+    "outbox::step::explore::a_destination_in_trouble_delays_nobody_else";
+const LATE_ROWS: &str = "outbox::step::explore::rows_that_become_visible_late_are_above_the_floor";
+const BROKER_DOWN: &str = "outbox::tests::trouble::a_broker_that_is_down_for_minutes_costs_no_attempt_and_nothing_is_lost";
+
+const FAILURES_AND_KILLS: &str = "consumer::tests::parking_model::whatever_fails_and_is_killed_each_key_keeps_its_order_and_loses_nothing";
+const KEY_PUT_OFF: &str =
+    "consumer::tests::parking::a_key_whose_event_is_put_off_waits_in_the_store_and_keeps_its_order";
+const COUNTS_ON: &str = "consumer::tests::parking::attempts_count_on_across_the_end_of_the_process";
+const DEAD_LETTERS: &str = "failures_conformance::what_groups_could_not_handle_in_sqlite";
+
 pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "ack-before-sync",
+        package: Package::Log,
         file: "crates/tidings-log/src/append/writer.rs",
         text: "match written.and_then(|()| self.sync()) {
-                Ok(()) => self.accept(groups, &mut wakers),",
+                Ok(()) => self.accept(tried, &mut wakers),",
         replacement: "match written {
                 Ok(()) => {
-                    self.accept(groups, &mut wakers);
+                    self.accept(tried, &mut wakers);
                     drop(self.sync());
                 }",
         tests: &[AT_EVERY_CALL],
     },
     Bug {
         name: "no-directory-sync",
+        package: Package::Log,
         file: "crates/tidings-log/src/segment/writer.rs",
         text: ".sync_directory(&folder.log())
                 .map_err(",
@@ -46,6 +68,7 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "truncate-on-rot",
+        package: Package::Log,
         file: "crates/tidings-log/src/segment/recovery.rs",
         text: "stretch.expected >= synced && stretch.next != Some(stretch.expected)",
         replacement: "stretch.expected >= synced || stretch.end >= stretch.offset",
@@ -56,6 +79,7 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "cursor-ahead-of-settle",
+        package: Package::Log,
         file: "crates/tidings-log/src/group/state.rs",
         text: "let position = progress.watermark.position();",
         replacement: "let position = progress.watermark.position()
@@ -64,6 +88,7 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "retry-after-failed-sync",
+        package: Package::Log,
         file: "crates/tidings-log/src/segment/writer.rs",
         text: "            .sync_data()
             .map_err(",
@@ -74,6 +99,7 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "poison-that-heals",
+        package: Package::Log,
         file: "crates/tidings-log/src/poison.rs",
         text: "if !matches!(*state, LogState::Poisoned { .. }) && *state != to {",
         replacement: "if *state != to {",
@@ -81,13 +107,31 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "index-trusted-without-check",
+        package: Package::Log,
         file: "crates/tidings-log/src/scan.rs",
         text: "if matches!(read, FrameRead::Frame(frame) if frame.head.first == entry.position) {",
         replacement: "if matches!(read, FrameRead::Frame(_) | FrameRead::Nothing | FrameRead::Bad(_)) {",
         tests: &["planted::an_index_that_points_to_a_frame_of_another_position_is_not_believed"],
     },
     Bug {
+        name: "look-up-trusted-without-check",
+        package: Package::Log,
+        file: "crates/tidings-log/src/look_up/mod.rs",
+        text: "LookUpBy::EventId(id) => names.event_id == id,",
+        replacement: "LookUpBy::EventId(id) => !names.event_id.is_empty() && !id.is_empty(),",
+        tests: &["look_ups::what_a_table_says_is_compared_with_the_events"],
+    },
+    Bug {
+        name: "stale-look-up-table-trusted",
+        package: Package::Log,
+        file: "crates/tidings-log/src/look_up/table.rs",
+        text: "if table.next != closed.next || table.covered != covered {",
+        replacement: "if table.next < closed.first && table.covered != covered {",
+        tests: &["look_ups::a_table_of_what_the_segment_was_before_is_not_believed"],
+    },
+    Bug {
         name: "checksum-over-the-body-only",
+        package: Package::Log,
         file: "crates/tidings-log/src/format/frame.rs",
         text: "    crc32c::crc32c_append(sum, &identity.bytes())",
         replacement: "    let _ = (sum, identity);
@@ -96,6 +140,7 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "checksum-without-identity",
+        package: Package::Log,
         file: "crates/tidings-log/src/format/frame.rs",
         text: "    crc32c::crc32c_append(sum, &identity.bytes())",
         replacement: "    let _ = identity;
@@ -104,6 +149,7 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "no-sync-mark",
+        package: Package::Log,
         file: "crates/tidings-log/src/append/writer.rs",
         text: "if self.marked || self.state.poisoned().is_some() {",
         replacement: "if self.next > 0 || self.state.poisoned().is_some() {",
@@ -111,6 +157,7 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "page-cache-trusted",
+        package: Package::Log,
         file: "crates/tidings-log/src/segment/recovery.rs",
         text: "let carry = unsynced.next().map(|frame| Carry {",
         replacement: "let carry = unsynced.next().filter(|_| false).map(|frame| Carry {",
@@ -120,6 +167,7 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "one-cursor-slot",
+        package: Package::Log,
         file: "crates/tidings-log/src/group/cursor_file.rs",
         text: "        self.flushed = 1 - self.flushed;
 ",
@@ -128,10 +176,200 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "handed-out-before-it-is-noted",
+        package: Package::Log,
         file: "crates/tidings-log/src/group/state.rs",
         text: "            self.write(&mut progress, raised)?;
             self.flush(&mut progress)?;",
         replacement: "            self.write(&mut progress, raised)?;",
         tests: &[CURSOR],
+    },
+    Bug {
+        name: "retention-past-a-group",
+        package: Package::Log,
+        file: "crates/tidings-log/src/retention/decide.rs",
+        text: "let allowed = boundaries.filter(|first| *first <= hold).max();",
+        replacement: "let allowed = boundaries.filter(|_| hold > 0).max();",
+        tests: &["retention::groups::the_slowest_group_is_never_passed_and_is_named"],
+    },
+    Bug {
+        name: "retention-by-an-unflushed-cursor",
+        package: Package::Log,
+        file: "crates/tidings-log/src/group/standing.rs",
+        text: "let slot = if durably {",
+        replacement: "let slot = if durably && rule.held_by == HeldBy::NoGroup {",
+        tests: &[
+            "retention::trouble::a_crash_at_any_call_of_a_removal_leaves_a_log_without_a_hole_and_a_group_that_goes_on",
+        ],
+    },
+    Bug {
+        name: "retention-without-a-record",
+        package: Package::Log,
+        file: "crates/tidings-log/src/retention/mod.rs",
+        text: "record_first(&self.log.folder, self.log.number, decided.first)?;",
+        replacement: "",
+        tests: &[
+            "retention::trouble::a_crash_at_any_call_of_a_removal_leaves_a_log_without_a_hole_and_a_group_that_goes_on",
+        ],
+    },
+    Bug {
+        name: "retention-by-a-clock-that-jumped",
+        package: Package::Log,
+        file: "crates/tidings-log/src/retention/decide.rs",
+        text: "if wall.since(expected) > CLOCK_JUMP {",
+        replacement: "if wall < expected {",
+        tests: &["retention::a_clock_that_jumps_forward_and_back_removes_nothing_young"],
+    },
+    Bug {
+        name: "settled-before-accepted",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/publish.rs",
+        text: "        self.batches.insert(id, batch);",
+        replacement: "        self.acked.extend(batch.rows.iter().map(|row| row.id));
+        self.batches.insert(id, batch);",
+        tests: &[TWO_RELAYS],
+    },
+    Bug {
+        name: "two-batches-of-one-key",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/read.rs",
+        text: "        let in_flight = in_flight.map(|row| (row.id, &row.lane));",
+        replacement: "        rows.extend(in_flight.map(|row| row.id));
+        let in_flight = std::iter::empty::<(RowId, &Lane)>();",
+        tests: &[FAULTY_DESTINATION],
+    },
+    Bug {
+        name: "failed-event-skipped",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/read.rs",
+        text: "        let failing = failing.map(|(id, one)| (*id, &one.lane));",
+        replacement: "        rows.extend(failing.map(|(id, _)| *id));
+        let failing = std::iter::empty::<(RowId, &Lane)>();",
+        tests: &[FAULTY_DESTINATION],
+    },
+    Bug {
+        name: "publish-without-lease",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/lease.rs",
+        text: "            .is_some_and(|held| now < held.publish_until)",
+        replacement: "            .is_none_or(|held| now < held.publish_until || now >= held.publish_until)",
+        tests: &[TWO_RELAYS],
+    },
+    Bug {
+        name: "lease-counted-from-the-answer",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/lease.rs",
+        text: "                let (publish_until, ask_at) = self.lease.asked;",
+        replacement: "                let (_, ask_at) = self.lease.asked;
+                let publish_until = now + self.bounds.time_to_live - self.bounds.margin;",
+        tests: &[LEASE_IN_THE_AIR],
+    },
+    Bug {
+        name: "busy-destination-fills-the-reads",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/read.rs",
+        text: "            excluded_destinations: self.closed_destinations(now),",
+        replacement: "            excluded_destinations: Vec::new(),",
+        tests: &[OTHER_DESTINATION],
+    },
+    Bug {
+        name: "every-batch-waited-for",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/read.rs",
+        text: "        self.batches.len() < self.bounds.batches
+            && unfinished",
+        replacement: "        self.batches.is_empty()
+            && unfinished",
+        tests: &[OTHER_DESTINATION],
+    },
+    Bug {
+        name: "lag-frozen-while-the-database-is-silent",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/metrics.rs",
+        text: "            && now > believed",
+        replacement: "            && now > believed
+            && told > believed",
+        tests: &[
+            "outbox::tests::life::the_lag_grows_on_while_the_database_does_not_answer_and_is_nothing_once_nothing_waits",
+        ],
+    },
+    Bug {
+        name: "read-beyond-the-last-id",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/read.rs",
+        text: "            floor: self.floor.proven,
+            blocked_keys",
+        replacement: "            floor: self.floor.proven.max(self.floor.highest),
+            blocked_keys",
+        tests: &[LATE_ROWS],
+    },
+    Bug {
+        name: "floor-by-transactions-alone",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/floor.rs",
+        text: "self.floor.proven.max(below(candidate.row))",
+        replacement: "self.floor.proven.max(Some(candidate.row))",
+        tests: &[LATE_ROWS],
+    },
+    Bug {
+        name: "attempt-counted-while-down",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/publish.rs",
+        text: "        } else if let Some(reason) = trouble(&failed) {",
+        replacement: "        } else if let Some(reason) = trouble(&failed).filter(String::is_empty) {",
+        tests: &[
+            "outbox::tests::trouble::an_event_whose_outcome_is_never_known_is_given_up_only_while_others_are_accepted",
+            BROKER_DOWN,
+        ],
+    },
+    Bug {
+        name: "ack-before-park",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/consumer/keeping.rs",
+        text: "let origin = work.origin();
+        self.parked.park(lane, 1);",
+        replacement: "let origin = work.origin();
+        self.ack(origin.token);
+        self.parked.park(lane, 1);",
+        tests: &[FAILURES_AND_KILLS],
+    },
+    Bug {
+        name: "parked-key-overtaken",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/consumer/keeping.rs",
+        text: "if !self.parked.takes(lane) {",
+        replacement: "if self.parked.rows_of(lane) > 2 || !self.parked.takes(lane) {",
+        tests: &[KEY_PUT_OFF, FAILURES_AND_KILLS],
+    },
+    Bug {
+        name: "attempts-counted-by-the-broker",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/consumer/failing.rs",
+        text: "let failures = self.attempts.remove(&event).unwrap_or(0);",
+        replacement: "let failures = self.attempts.remove(&event).map_or(0, |_| 0);",
+        tests: &[COUNTS_ON, FAILURES_AND_KILLS],
+    },
+    Bug {
+        name: "redrive-to-all-groups",
+        package: Package::Sql,
+        file: "crates/tidings-sql/sql/failure/park_letters.sql",
+        text: "FROM ({texts}) AS listed JOIN tidings_dead_letter AS l ON l.id = listed.id",
+        replacement: "FROM ({texts}) AS listed JOIN tidings_dead_letter AS k ON k.id = listed.id JOIN tidings_dead_letter AS l ON l.event_key = k.event_key",
+        tests: &[DEAD_LETTERS],
+    },
+    Bug {
+        name: "redrive-twice-counts-twice",
+        package: Package::Sql,
+        file: "crates/tidings-sql/src/failure/decide.rs",
+        text: "found.status == status && u64::from(found.redrives) == redrives",
+        replacement: "u64::from(found.redrives) <= redrives || found.status == status",
+        tests: &[DEAD_LETTERS],
+    },
+    Bug {
+        name: "discard-without-release",
+        package: Package::Sql,
+        file: "crates/tidings-sql/sql/failure/heads_of_letters.sql",
+        text: "MIN(p.id)",
+        replacement: "MAX(p.id)",
+        tests: &[DEAD_LETTERS],
     },
 ];

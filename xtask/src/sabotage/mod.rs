@@ -13,7 +13,7 @@ use clap::Args;
 use crate::failure::Failure;
 use crate::house::House;
 use crate::sabotage::list::{BUGS, Bug};
-use crate::sabotage::suite::{Ended, Suite};
+use crate::sabotage::suite::{Ended, Package, Suite};
 use crate::stopwatch::{self, Stopwatch};
 
 /// Which bugs to plant.
@@ -41,16 +41,19 @@ pub(crate) fn run(house: &House, options: &Options) -> Result<Found, Failure> {
         .iter()
         .map(|bug| Planting::prepare(&copy, bug))
         .collect::<Result<Vec<_>, _>>()?;
-    let suite = Suite {
+    let suite = |package| Suite {
+        package,
         house,
         copy: &copy,
         target: &target,
     };
-    check_without_bugs(&suite, &bugs)?;
+    for package in Package::ALL {
+        check_without_bugs(&suite(package), &bugs)?;
+    }
     let mut found = 0;
     for planting in &sources {
         let stopwatch = Stopwatch::start();
-        let verdict = planting.try_it(&suite, &copy)?;
+        let verdict = planting.try_it(&suite(planting.bug.package), &copy)?;
         found += usize::from(verdict == Verdict::Found);
         println!(
             "{:<32} {:<28} {:>9}",
@@ -89,8 +92,12 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Bug>, Failure> {
 
 /// The tests must pass as the tree is, every one of them: else their failure would prove nothing.
 fn check_without_bugs(suite: &Suite<'_>, bugs: &[&Bug]) -> Result<(), Failure> {
-    let tests: BTreeSet<&str> = bugs.iter().flat_map(|bug| bug.tests).copied().collect();
+    let bugs = bugs.iter().filter(|bug| bug.package == suite.package);
+    let tests: BTreeSet<&str> = bugs.flat_map(|bug| bug.tests).copied().collect();
     let tests: Vec<&str> = tests.into_iter().collect();
+    if tests.is_empty() {
+        return Ok(());
+    }
     let stopwatch = Stopwatch::start();
     let binary = suite.build()?;
     let ended = suite.run(&binary, &tests)?;
@@ -102,7 +109,7 @@ fn check_without_bugs(suite: &Suite<'_>, bugs: &[&Bug]) -> Result<(), Failure> {
     }
     println!(
         "{:<32} {:<28} {:>9}",
-        "(none)",
+        format!("({} without)", suite.package.name()),
         format!("{} tests pass", tests.len()),
         stopwatch::readable(stopwatch.elapsed())
     );

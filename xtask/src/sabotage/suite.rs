@@ -1,4 +1,4 @@
-//! The tests of `tidings-log` in the copy: built by cargo, run apart from it, so that one that hangs can be stopped.
+//! The tests of one package in the copy: built by cargo, run apart from it, so that one that hangs can be stopped.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -14,8 +14,37 @@ use crate::house::House;
 use crate::stopwatch::Stopwatch;
 use crate::test::tally::Tally;
 
-const PACKAGE: &str = "tidings-log";
-const SUITE: &str = "it";
+/// Whose tests have to find a bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Package {
+    /// The tests of `tests/it` of `tidings-log`.
+    Log,
+    /// The unit tests of `tidings-flow`.
+    Flow,
+    /// The tests of `tests/it` of `tidings-sql` that need no server.
+    Sql,
+}
+
+impl Package {
+    pub(super) const ALL: [Package; 3] = [Package::Log, Package::Flow, Package::Sql];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Package::Log => "tidings-log",
+            Package::Flow => "tidings-flow",
+            Package::Sql => "tidings-sql",
+        }
+    }
+
+    /// The target of cargo, and how it is asked for.
+    fn target(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Package::Log => ("it", &["--test", "it"]),
+            Package::Flow => ("tidings_flow", &["--lib"]),
+            Package::Sql => ("it", &["--test", "it", "--all-features"]),
+        }
+    }
+}
 
 /// A test that takes longer did not find anything.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -24,6 +53,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Where the copy is and where it is built.
 pub(super) struct Suite<'a> {
+    pub(super) package: Package,
     pub(super) house: &'a House,
     pub(super) copy: &'a Path,
     pub(super) target: &'a Path,
@@ -40,17 +70,20 @@ pub(super) enum Ended {
 impl Suite<'_> {
     /// Builds the tests. An error means that they do not compile.
     pub(super) fn build(&self) -> Result<PathBuf, Failure> {
+        let package = self.package.name();
+        let (target, chosen) = self.package.target();
         let mut command = child::cargo(self.house);
         command
             .current_dir(self.copy)
             .env("CARGO_TARGET_DIR", self.target)
-            .args(["test", "--no-run", "--quiet", "--package", PACKAGE])
-            .args(["--test", SUITE, "--message-format", "json"])
+            .args(["test", "--no-run", "--quiet", "--package", package])
+            .args(chosen)
+            .args(["--message-format", "json"])
             // A bug may leave something unused; that is no news.
             .env("RUSTFLAGS", "-Awarnings")
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let failed = || Failure::new(format!("the tests of {PACKAGE} do not build in the copy"));
+        let failed = || Failure::new(format!("the tests of {package} do not build in the copy"));
         let mut cargo = command.spawn().map_err(|_| failed())?;
         let (mut binary, mut errors) = (None, Vec::new());
         for message in
@@ -59,8 +92,10 @@ impl Suite<'_> {
             })
         {
             match message {
-                Message::CompilerArtifact(built) if built.target.name == SUITE => {
-                    binary = built.executable.map(PathBuf::from);
+                Message::CompilerArtifact(built)
+                    if built.target.name == target && built.profile.test =>
+                {
+                    binary = built.executable.map(PathBuf::from).or(binary);
                 }
                 Message::CompilerMessage(said) => errors.extend(said.message.rendered),
                 _ => {}
@@ -78,7 +113,7 @@ impl Suite<'_> {
         let log = self.target.join("tests.log");
         let output = File::create(&log).map_err(|e| Failure::file("write", &log, &e))?;
         let mut running = Command::new(binary)
-            .current_dir(self.copy.join("crates").join(PACKAGE))
+            .current_dir(self.copy.join("crates").join(self.package.name()))
             .arg("--exact")
             .args(tests)
             .stdout(output)

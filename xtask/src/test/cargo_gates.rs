@@ -3,6 +3,7 @@
 //! All of them see the same packages with the same features, so that what one builds the next reuses.
 
 use crate::child;
+use crate::conformance;
 use crate::house::House;
 use crate::test::tally::Tally;
 use crate::test::{Options, Verdict};
@@ -45,13 +46,12 @@ fn beside(house: &House, before: &[&str], after: &[&str]) -> Verdict {
 pub(super) fn tests(house: &House, options: &Options) -> Verdict {
     let mut command = child::cargo(house);
     command.args(["test", "--no-fail-fast"]).args(EVERYTHING);
+    conformance::forget(house)?;
+    command.envs(conformance::variables(house)?);
     if options.quick {
         command
             .args(["--lib", "--bins"])
             .env("TIDINGS_TEST_QUICK", "1");
-    }
-    if !options.without.is_empty() {
-        command.env("TIDINGS_TEST_WITHOUT", options.without.join(","));
     }
     if let Some(kills) = options.kills {
         command.env("TIDINGS_TEST_KILLS", kills.to_string());

@@ -2,6 +2,7 @@
 
 mod cargo_deny;
 mod cargo_gates;
+mod features;
 mod summary;
 pub(crate) mod tally;
 
@@ -9,10 +10,11 @@ use clap::Args;
 
 use crate::failure::Failure;
 use crate::house::House;
+use crate::services::{self, TestServers};
 use crate::stopwatch::Stopwatch;
 use crate::test::summary::{Entry, Summary};
 use crate::test::tally::Tally;
-use crate::{docs, examples, fuzz, powercut, sabotage, tidy};
+use crate::{conformance, docs, examples, fuzz, powercut, sabotage, tidy};
 
 /// How much of the tests to run.
 #[derive(Debug, Args)]
@@ -20,12 +22,17 @@ pub(crate) struct Options {
     /// Only format, tidy and unit tests: no servers, no long runs
     #[arg(long)]
     quick: bool,
-    /// Servers that are not there; tests that need them are left out instead of failing
+    /// Servers, or listeners with TLS, that are not there; tests that need them are left out instead of failing
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     without: Vec<String>,
     /// How often tests that kill a process do so; the kind of test stays the same
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     kills: Option<u32>,
+    /// Leave the servers that this run started up at its end
+    #[arg(long)]
+    keep_services: bool,
+    #[command(flatten)]
+    place: services::Place,
 }
 
 /// What a gate found: nothing but its own verdict, or tests that it counted.
@@ -60,6 +67,16 @@ const GATES: &[Gate] = &[
         name: "tests",
         check: cargo_gates::tests,
         quick: true,
+    },
+    Gate {
+        name: "features",
+        check: features::check,
+        quick: false,
+    },
+    Gate {
+        name: "conformance",
+        check: |house, _| conformance::check(house).map(|()| Tally::default()),
+        quick: false,
     },
     Gate {
         name: "rustdoc",
@@ -97,6 +114,17 @@ const GATES: &[Gate] = &[
         quick: false,
     },
     Gate {
+        name: "cut sabotage",
+        check: |house, _| {
+            let mut tally = Tally::default();
+            for options in powercut::Options::of_the_planted_bugs() {
+                tally.add(tally_of_power_cuts(powercut::run(house, &options)?));
+            }
+            Ok(tally)
+        },
+        quick: false,
+    },
+    Gate {
         name: "cargo-deny",
         check: cargo_deny::check,
         quick: false,
@@ -130,20 +158,43 @@ fn tally_of_power_cuts(outcome: powercut::Outcome) -> Tally {
 
 /// Runs what is asked for, prints a table and the closing line, fails if anything failed.
 pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
+    services::check_left_out(&options.without)?;
     let whole = Stopwatch::start();
     let mut summary = Summary::default();
-    for gate in GATES.iter().filter(|gate| gate.quick || !options.quick) {
-        println!("\n── {} ──", gate.name);
-        let stopwatch = Stopwatch::start();
-        let verdict = (gate.check)(house, options);
-        if let Err(failure) = &verdict {
-            println!("error: {failure}");
-        }
-        summary.add(Entry::new(gate.name, stopwatch.elapsed(), verdict.ok()));
+    let mut house = house.clone();
+    let mut servers = TestServers::default();
+    summary.add(measured("libraries", || {
+        services::libraries().map(|()| Tally::default())
+    }));
+    if !options.quick {
+        summary.add(measured("services", || {
+            let started = servers.start(&house, &options.place, &options.without);
+            started.map(|()| Tally::default())
+        }));
     }
+    house.variables = servers.variables(&options.without);
+    for gate in GATES.iter().filter(|gate| gate.quick || !options.quick) {
+        summary.add(measured(gate.name, || (gate.check)(&house, options)));
+    }
+    let stopped = if options.keep_services {
+        Ok(())
+    } else {
+        servers.stop()
+    };
     println!("\n{}", summary.table(whole.elapsed()));
     println!("{}", summary.closing_line());
-    summary.failure()
+    summary.failure().and(stopped)
+}
+
+/// A gate under its heading, with its time.
+fn measured(name: &'static str, check: impl FnOnce() -> Verdict) -> Entry {
+    println!("\n── {name} ──");
+    let stopwatch = Stopwatch::start();
+    let verdict = check();
+    if let Err(failure) = &verdict {
+        println!("error: {failure}");
+    }
+    Entry::new(name, stopwatch.elapsed(), verdict.ok())
 }
 
 #[cfg(test)]

@@ -16,6 +16,15 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Adds what another gate or another run of the same one counted.
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.broken |= other.broken;
+        self.skipped |= other.skipped;
+    }
+
     /// Adds what a line of output says; most lines say nothing.
     pub(crate) fn read(&mut self, line: &str) {
         let Some((_, counts)) = line

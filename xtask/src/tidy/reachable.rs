@@ -88,7 +88,7 @@ mod tests {
             ("a/src/bin/tool.rs", ""),
             ("a/tests/it/main.rs", "mod crash;\n"),
             ("a/tests/it/crash.rs", ""),
-            ("a/tests/ui/fail/x.rs", ""),
+            ("a/tests/ui/events/x.rs", ""),
         ];
 
         assert_eq!(unreached(&files), [] as [String; 0]);
