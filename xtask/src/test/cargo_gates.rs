@@ -2,6 +2,8 @@
 //!
 //! All of them see the same packages with the same features, so that what one builds the next reuses.
 
+use std::process::Command;
+
 use crate::child;
 use crate::conformance;
 use crate::house::House;
@@ -13,6 +15,9 @@ const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
 
 /// Workspaces of their own.
 const BESIDE: [&str; 2] = ["examples/Cargo.toml", "fuzz/Cargo.toml"];
+
+/// A test that waits for ever must not cost more than its own binary: the longest takes six minutes on two cores.
+const BINARY_LIMIT: &str = "30m";
 
 const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 
@@ -46,6 +51,9 @@ fn beside(house: &House, before: &[&str], after: &[&str]) -> Verdict {
 pub(super) fn tests(house: &House, options: &Options) -> Verdict {
     let mut command = child::cargo(house);
     command.args(["test", "--no-fail-fast"]).args(EVERYTHING);
+    if options.kills.is_none() && can_limit() {
+        command.arg("--config").arg(limiting_runner());
+    }
     conformance::forget(house)?;
     command.envs(conformance::variables(house)?);
     if options.quick {
@@ -63,6 +71,19 @@ pub(super) fn tests(house: &House, options: &Options) -> Verdict {
     })?;
     tally.broken = !success;
     Ok(tally)
+}
+
+/// Whether the machine has the program that ends another after a time.
+fn can_limit() -> bool {
+    let answer = Command::new("timeout").arg("--version").output();
+    answer.is_ok_and(|answer| answer.status.success())
+}
+
+/// Cargo starts each test binary through it; what ran last is told by the harness, and the next binaries run.
+fn limiting_runner() -> String {
+    format!(
+        "target.'cfg(all())'.runner = ['timeout', '--foreground', '--verbose', '--signal=KILL', '{BINARY_LIMIT}']"
+    )
 }
 
 pub(super) fn rustdoc(house: &House, _: &Options) -> Verdict {

@@ -1,5 +1,6 @@
 //! Runs the binary and looks at what it answers; every wait has a deadline.
 
+use rustix::event::{PollFd, PollFlags};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -174,13 +175,27 @@ impl Running {
 
     /// The next line of standard output; `None` at its end.
     pub(crate) fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        let read = self
-            .stdout
-            .as_mut()?
-            .read_line(&mut line)
-            .expect("standard output is text");
-        (read > 0).then(|| line.trim_end().to_owned())
+        let stdout = self.stdout.as_mut()?;
+        let deadline = Instant::now() + DEADLINE;
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            if stdout.buffer().is_empty() && !is_readable(stdout.get_ref(), deadline) {
+                panic!(
+                    "it took too long until the command says something; so far: {}",
+                    self.said.lock().unwrap()
+                );
+            }
+            let bytes = stdout.fill_buf().expect("a pipe is read");
+            if bytes.is_empty() {
+                break;
+            }
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(bytes.len(), |at| at + 1);
+            line.extend_from_slice(&bytes[..taken]);
+            stdout.consume(taken);
+        }
+        let line = String::from_utf8(line).expect("standard output is text");
+        (!line.is_empty()).then(|| line.trim_end().to_owned())
     }
 
     /// Its standard output, for who reads it elsewhere.
@@ -240,6 +255,20 @@ impl Drop for Running {
         // It may have ended already.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
+    }
+}
+
+/// Whether there is something to read, or nothing more to come, before the deadline.
+fn is_readable(pipe: &std::process::ChildStdout, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = left.try_into().expect("a deadline is near");
+    let mut pipe = [PollFd::new(pipe, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut pipe, Some(&left)) {
+            Ok(ready) => return ready > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! An application, a Python handler and a relay work on one folder, and each is killed again and again: what was stated is there, in the order of its key, under one id, and has its
 //! effect once. A copy that was made meanwhile is sound and goes on.
 
-use crate::command::{Place, Running, is_quick, itself, tidings, until};
+use crate::command::{DEADLINE, Place, Running, is_quick, itself, tidings, until};
 use crate::table::{Kind, Table};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidings::broker::BrokerError;
 use tidings::prelude::*;
 use tidings::sql::{Database, DatabaseOptions, Inbox, Pool, sqlx};
@@ -17,9 +17,10 @@ const APPLICATION: &str = "TIDINGS_TEST_APPLICATION";
 /// Names the file that says how many orders may be placed; without it the application places all and ends.
 const ALLOWED: &str = "TIDINGS_TEST_APPLICATION_ALLOWED";
 const KEYS: u64 = 5;
-/// Orders, and payments of each key, that are new in each round.
+/// Orders that are new in each round, one half before the application is killed and one after it.
 const NEW_ORDERS: u64 = 120;
-const NEW_PAYMENTS: u64 = 40;
+/// Payments of each key that are new in each half of a round.
+const NEW_PAYMENTS: u64 = 20;
 
 fn rounds() -> u64 {
     if is_quick() { 1 } else { 4 }
@@ -35,7 +36,7 @@ import json, sys
 out = open(sys.argv[1], "a", buffering=1)
 for line in sys.stdin:
     event = json.loads(line)
-    out.write(event["event_id"] + "\n")
+    out.write(str(event["payload"]["n"]) + "\n")
     fact = {"event_type": "stock.reserved", "aggregate_id": event["aggregate_id"], "payload": {"n": event["payload"]["n"]}}
     print(json.dumps({"event_id": event["event_id"], "outcome": "ack", "emit": [fact]}), flush=True)
 "#;
@@ -117,12 +118,14 @@ async fn until_allowed(allowed: Option<&Path>, n: u64) {
 
 /// Whoever was killed has let go of the folder by the time its successor is there, or soon after.
 async fn own(folder: &Path) -> Tidings {
+    let deadline = Instant::now() + DEADLINE;
     loop {
         match Tidings::builder().program("shop").open(folder).await {
             Ok(tidings) => return tidings,
             Err(tidings::Error::Broker {
-                source: BrokerError::FolderOwned { .. },
+                source: source @ BrokerError::FolderOwned { .. },
             }) => {
+                assert!(Instant::now() < deadline, "{source}");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(error) => panic!("{error}"),
@@ -180,9 +183,14 @@ impl Flow {
         relay.argument(self.place.data()).start()
     }
 
+    /// Lets the application place this many orders in all.
+    fn allow(&self, orders: u64) {
+        self.place.write("allowed", orders.to_string());
+    }
+
     /// What another service, in another language, has written into its outbox.
-    fn receive_payments(&self, round: u64) {
-        for n in round * NEW_PAYMENTS..(round + 1) * NEW_PAYMENTS {
+    fn receive_payments(&self, half: u64) {
+        for n in half * NEW_PAYMENTS..(half + 1) * NEW_PAYMENTS {
             let row = |key| {
                 format!(
                     "('payment.received', '{{\"n\": {n}}}', CURRENT_TIMESTAMP, false, 'account-{key}')"
@@ -196,9 +204,11 @@ impl Flow {
         }
     }
 
-    fn handled(&self) -> usize {
-        let handled = std::fs::read_to_string(self.place.file("handled"));
-        handled.unwrap_or_default().lines().count()
+    /// Whether an order with this number or a later one was handled.
+    fn has_handled(&self, order: u64) -> bool {
+        let handled = std::fs::read_to_string(self.place.file("handled")).unwrap_or_default();
+        let mut lines = handled.lines();
+        lines.any(|line| line.parse().is_ok_and(|n: u64| n >= order))
     }
 }
 
@@ -283,22 +293,28 @@ fn three_that_are_killed_in_turn_lose_and_double_nothing() {
     let mut application = flow.application();
     let mut reserving = flow.reserving();
     let mut relay = flow.relay();
-    let payments = rounds() * NEW_PAYMENTS * KEYS;
+    let payments = 2 * rounds() * NEW_PAYMENTS * KEYS;
 
     for round in 0..rounds() {
-        let (handled, sent) = (flow.handled(), flow.payments.sent());
-        flow.place
-            .write("allowed", ((round + 1) * NEW_ORDERS).to_string());
-        flow.receive_payments(round);
+        // Both are seen at work beside the application before it is killed: the first to come while it is gone would own the folder.
+        let (placed, sent) = (round * NEW_ORDERS, flow.payments.sent());
+        flow.allow(placed + NEW_ORDERS / 2);
+        flow.receive_payments(2 * round);
         for _ in 0..20 {
             assert!(
                 application.line().is_some(),
                 "the application places orders"
             );
         }
+        until("the handler works", || flow.has_handled(placed));
+        until("the relay works", || flow.payments.sent() > sent);
         application.kill();
         application = flow.application();
-        until("the handler goes on", || flow.handled() > handled);
+
+        let (placed, sent) = (placed + NEW_ORDERS / 2, flow.payments.sent());
+        flow.allow(placed + NEW_ORDERS / 2);
+        flow.receive_payments(2 * round + 1);
+        until("the handler goes on", || flow.has_handled(placed));
         reserving.kill();
         reserving = flow.reserving();
         until("the relay goes on", || flow.payments.sent() > sent);
