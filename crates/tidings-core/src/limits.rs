@@ -205,6 +205,8 @@ pub const SQL_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const SQL_PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a writer of SQLite waits for another one.
 pub const SQL_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon a SQLite file is tried again that another one is just making.
+pub const SQL_BUSY_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Events that one statement puts into an outbox; more of them take further statements of the same transaction.
 pub const OUTBOX_INSERT_EVENTS_MAX: usize = 1_000;
 /// Bytes of payload that one statement puts into an outbox, unless a single event has more.

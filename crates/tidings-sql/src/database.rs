@@ -303,10 +303,20 @@ async fn open_sqlite(
         .busy_timeout(tidings_core::limits::SQL_BUSY_TIMEOUT);
     // Before the first connection: a version with the defect must not touch the file.
     crate::verify::sqlite_version(&target.name)?;
-    pool_options(options)
-        .connect_with(quiet(connect))
-        .await
-        .map_err(|error| cannot_open(target, &error))
+    let connect = quiet(connect);
+    let began = tokio::time::Instant::now();
+    loop {
+        let error = match pool_options(options).connect_with(connect.clone()).await {
+            Ok(pool) => return Ok(pool),
+            Err(error) => cannot_open(target, &error),
+        };
+        // Of several that switch a new file to WAL at once, SQLite refuses one without waiting for the others.
+        let is_locked = matches!(error, StoreError::Conflict { .. });
+        if !is_locked || began.elapsed() >= tidings_core::limits::SQL_BUSY_TIMEOUT {
+            return Err(error);
+        }
+        tokio::time::sleep(tidings_core::limits::SQL_BUSY_POLL_INTERVAL).await;
+    }
 }
 
 #[cfg(feature = "postgres")]

@@ -10,6 +10,7 @@ mod conformance;
 mod failures;
 mod failures_conformance;
 mod hazards;
+mod opening;
 mod other_ways;
 mod place;
 mod publishing;
