@@ -1,9 +1,10 @@
-//! A copy of a data folder while its owner works: cursors first, then whatever stands between, then events; so that the copy never lacks an event that its own notes speak of.
+//! A copy of a data folder while its owner works: cursors first, then whatever stands between, then events, as far as they went when the end was marked; so that the copy never lacks an
+//! event that its own notes speak of.
 
 use crate::files::{failed, write_whole};
 use crate::folder::Folder;
 use crate::format::durable::Durable;
-use crate::log::{Log, list_segments};
+use crate::log::{End, Log, list_segments};
 use crate::log_reader::LogReader;
 use crate::retention::{read_first, record_first};
 use crate::segment;
@@ -22,6 +23,8 @@ pub struct Backup {
     /// Where the copy is made; it takes its name when it is whole.
     to: Folder,
     target: PathBuf,
+    /// How far events are copied; up to what is durable in the end, if it was not marked.
+    end: Option<End>,
 }
 
 /// What a copy holds.
@@ -41,7 +44,8 @@ impl Backup {
     /// Begins a copy: makes the target and copies what groups there are and where they stand. It blocks.
     ///
     /// What the caller has to copy of its own (a database whose rows say what was handled, or wait to become events) is copied between this and [`finish`](Self::finish):
-    /// then no event is missing that a cursor or such a row speaks of, and at worst an event is handled or relayed twice under one id.
+    /// then no event is missing that a cursor or such a row speaks of, and at worst an event is handled or relayed twice under one id. With
+    /// [`mark_end`](Self::mark_end) no event is there that states a change which the caller's copy lacks.
     ///
     /// **Errors**: as [`LogReader::open`]; [`BrokerError::FolderForeign`] if the target is there and not empty, or if an earlier copy was left unfinished beside it.
     pub fn begin(
@@ -56,7 +60,12 @@ impl Backup {
         let to = Folder::new(unfinished_name(&target), disk);
         to.check_vacant()?;
         to.create()?;
-        let copy = Self { reader, to, target };
+        let copy = Self {
+            reader,
+            to,
+            target,
+            end: None,
+        };
         let from = &copy.log().folder;
         copy.small_files(&from.log(), &copy.to.log(), |name| {
             segment::first_of(name).is_none()
@@ -72,14 +81,27 @@ impl Backup {
         Ok(copy)
     }
 
-    /// Copies the events that are durable now, and makes the target a data folder. It blocks.
+    /// Lets the copy end where the log ends now. It blocks.
+    ///
+    /// Called while nobody can commit to the database that the caller copies, and before anybody can again, it makes events and rows those of one moment.
+    ///
+    /// **Errors**: of the disk.
+    pub fn mark_end(&mut self) -> Result<(), BrokerError> {
+        self.end = Some(self.log().end()?);
+        Ok(())
+    }
+
+    /// Copies the events that are durable now, or were when the end was [marked](Self::mark_end), and makes the target a data folder. It blocks.
     ///
     /// **Guarantee**: a copy that is not whole never stands at the target.
     ///
     /// **Errors**: of the disk; what was copied so far is left at [`folder`](Self::folder) and may be removed.
     pub fn finish(self) -> Result<BackupReport, BrokerError> {
         let log = self.log();
-        let end = log.end()?;
+        let end = match self.end {
+            Some(end) => end,
+            None => log.end()?,
+        };
         let mut report = BackupReport {
             earliest: Position(end.visible),
             end: Position(end.visible),

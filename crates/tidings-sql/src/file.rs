@@ -5,6 +5,7 @@ use crate::error::{Access, Moment, store_error};
 use crate::publish::Outbox;
 use std::path::Path;
 use tidings_core::Envelope;
+use tidings_core::limits::SQL_BUSY_POLL_INTERVAL;
 use tidings_core::store::StoreError;
 
 impl Database {
@@ -22,19 +23,48 @@ impl Database {
         Self::open(&format!("sqlite:{encoded}"), options).await
     }
 
-    /// Writes a consistent copy of a SQLite database to a file that does not exist, while others read and write.
+    /// Writes a copy of a SQLite database, as it is at one moment, to a file that does not exist, while others read and write.
     ///
-    /// **Errors**: [`StoreError::Refused`] for a database of another kind; else what the database reports.
+    /// `at_that_moment` runs while nobody can commit, so that what it notes of the world outside and what the copy holds belong together. Others wait for it, and for
+    /// the first bytes of the copy.
+    ///
+    /// **Errors**: [`StoreError::Refused`] for a database of another kind; [`StoreError::Conflict`] if others kept writing too long; else what the database
+    /// reports. Whatever `at_that_moment` answered is in the inner result; after its error nothing is copied.
     ///
     /// **Cancel**: the copy may be left unfinished.
-    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+    pub async fn copy_to<T, E>(
+        &self,
+        path: &Path,
+        at_that_moment: impl Future<Output = Result<T, E>>,
+    ) -> Result<Result<T, E>, StoreError> {
+        let failed = |error| store_error(self, &error, Moment::Reading, &Access::NONE);
         let pool = sqlite(self)?;
-        sqlx::query("VACUUM INTO ?")
+        let writers_wait = pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let noted = match at_that_moment.await {
+            Ok(noted) => noted,
+            Err(error) => return Ok(Err(error)),
+        };
+        let copying = sqlx::query("VACUUM INTO ?")
             .bind(path.to_string_lossy().into_owned())
-            .execute(pool)
-            .await
-            .map(drop)
-            .map_err(|error| store_error(self, &error, Moment::Reading, &Access::NONE))
+            .execute(pool);
+        let mut copying = std::pin::pin!(copying);
+        // SQLite chooses what it reads before it writes anything.
+        let begun = async {
+            while std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+                tokio::time::sleep(SQL_BUSY_POLL_INTERVAL).await;
+            }
+        };
+        let copied = tokio::select! {
+            copied = &mut copying => Some(copied),
+            () = begun => None,
+        };
+        writers_wait.rollback().await.map_err(failed)?;
+        let copied = match copied {
+            Some(copied) => copied,
+            None => copying.await,
+        };
+        copied.map_err(failed)?;
+        Ok(Ok(noted))
     }
 }
 

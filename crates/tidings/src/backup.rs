@@ -1,4 +1,4 @@
-//! A copy of a whole data folder while everything runs: where groups stand, then `state.db`, then the events.
+//! A copy of a whole data folder while everything runs: where groups stand, then `state.db`, then the events up to the moment of which the database is.
 
 use crate::Error;
 use crate::blocking::blocking;
@@ -13,8 +13,11 @@ const COPYING: &str = "the task that copies the data folder";
 
 /// Copies a data folder, log and `state.db`, to a folder that is new or empty, while its owner and others work.
 ///
-/// **Guarantee**: the copy is sound and can be opened as it is. It holds every event that was durable when copying ended, and no cursor, inbox row or outbox row speaks of
-/// an event that it lacks; so whoever opens it handles or relays at most some events again, under the same ids. A copy that is not whole never stands at the target.
+/// **Guarantee**: the copy is sound and can be opened as it is. Events and `state.db` are those of one moment: every event that was durable then is there, no cursor, inbox row or
+/// outbox row speaks of one that it lacks, and no event that left the outbox is there without the rows that were committed with it; so whoever opens it handles or relays at most
+/// some events again, under the same ids. A copy that is not whole never stands at the target.
+///
+/// Writers of `state.db` wait for some milliseconds meanwhile.
 ///
 /// **Errors**: the folder is none, or something is at the target; permanent. Of the disk; what was copied so far is left beside the target, with `.unfinished` behind
 /// its name, and may be removed.
@@ -30,23 +33,24 @@ pub async fn backup(
         Backup::begin(from, to, Arc::new(SystemClock::new()), Arc::new(RealDisk))
     })
     .await?;
-    copy_state(&folder, begun.folder()).await?;
-    Ok(blocking(COPYING, move || begun.finish()).await?)
+    let marked = copy_state(&folder, begun).await?;
+    Ok(blocking(COPYING, move || marked.finish()).await?)
 }
 
-/// Copies the database, if there is one.
+/// Copies the database, if there is one, and marks how far the events go that belong to it.
 #[cfg(feature = "sqlite")]
-async fn copy_state(folder: &Path, to: &Path) -> Result<(), Error> {
+async fn copy_state(folder: &Path, mut backup: Backup) -> Result<Backup, Error> {
     use tidings_sql::{Database, DatabaseOptions};
     let path = crate::state::path(folder);
     if !path.exists() {
-        return Ok(());
+        return Ok(backup);
     }
     let database = Database::open_file(&path, &DatabaseOptions::default()).await?;
-    let copy = crate::state::path(to);
-    let copied = database.copy_to(&copy).await;
+    let copy = crate::state::path(backup.folder());
+    let marking = blocking(COPYING, move || backup.mark_end().map(|()| backup));
+    let copied = database.copy_to(&copy, marking).await;
     database.close().await;
-    copied?;
+    let marked = copied??;
     let flushed = blocking(COPYING, move || {
         std::fs::File::open(&copy)
             .and_then(|file| file.sync_all())
@@ -56,12 +60,13 @@ async fn copy_state(folder: &Path, to: &Path) -> Result<(), Error> {
                 source,
             })
     });
-    Ok(flushed.await?)
+    flushed.await?;
+    Ok(marked)
 }
 
 /// Without SQLite, what is in `state.db` is nobody's here; but to leave it out in silence would lose it.
 #[cfg(not(feature = "sqlite"))]
-async fn copy_state(folder: &Path, _to: &Path) -> Result<(), Error> {
+async fn copy_state(folder: &Path, backup: Backup) -> Result<Backup, Error> {
     if folder.join("state.db").exists() {
         return Err(BrokerError::Unsupported {
             broker: "this program, built without the feature sqlite,",
@@ -69,5 +74,5 @@ async fn copy_state(folder: &Path, _to: &Path) -> Result<(), Error> {
         }
         .into());
     }
-    Ok(())
+    Ok(backup)
 }

@@ -11,7 +11,7 @@ async fn beside(shop: &Shop) -> Tidings {
         .unwrap()
 }
 
-async fn ids(tidings: &Tidings, pattern: &str) -> Vec<String> {
+pub(crate) async fn ids(tidings: &Tidings, pattern: &str) -> Vec<String> {
     let mut history = tidings.history(pattern).await.unwrap();
     let mut keys = Vec::new();
     while let Some(recorded) = history.next().await.unwrap() {
