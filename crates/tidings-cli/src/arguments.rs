@@ -281,11 +281,25 @@ pub(crate) struct EventGet {
     pub(crate) cloudevents: bool,
 }
 
+/// One event, or what is open of a key.
 #[derive(Debug, Args)]
-pub(crate) struct EventExplain {
+#[group(required = true, multiple = false)]
+pub(crate) struct Explained {
     /// The event id
     #[arg(value_name = "ID")]
-    pub(crate) event_id: String,
+    pub(crate) event_id: Option<String>,
+    /// A key, for example order-123: each of its newest hundred events that a group is not done with
+    #[arg(long, visible_alias = "subject", value_name = "KEY")]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventExplain {
+    #[command(flatten)]
+    pub(crate) what: Explained,
+    /// With --key: also what groups are done with
+    #[arg(long, conflicts_with = "event_id")]
+    pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) data: Data,
     /// Where retries and dead letters are kept, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE

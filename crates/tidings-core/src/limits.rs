@@ -473,5 +473,7 @@ pub const WEBHOOK_SECRET_BYTES_MAX: usize = 64;
 pub const WEBHOOK_SECRETS_MAX: usize = 4;
 /// Events looked at to explain where one of them is.
 pub const EXPLAIN_SCAN_EVENTS_MAX: usize = 1_000_000;
+/// Newest events of a key that are explained at once.
+pub const EXPLAIN_KEY_EVENTS_MAX: usize = 100;
 /// Rows of a lane looked at to explain where an event is.
 pub const EXPLAIN_LANE_ROWS_MAX: u32 = 10_000;

@@ -33,8 +33,6 @@ pub struct Known {
     pub before: u64,
     /// The oldest of them with the same key.
     pub before_of_key: Option<String>,
-    /// Events that the group emitted because of it: ids and types.
-    pub caused: Vec<Caused>,
 }
 
 /// A parked delivery as far as it explains something.
@@ -65,15 +63,6 @@ pub struct KnownLetter {
     pub died: Timestamp,
     /// Why a person decided as he did.
     pub decided_why: Option<String>,
-}
-
-/// An event that was emitted because of another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caused {
-    /// Its id.
-    pub event_id: String,
-    /// Its type.
-    pub event_type: String,
 }
 
 /// Where an event is in a group.
@@ -231,6 +220,20 @@ impl Whereabouts {
             Self::Redriven { .. } => "redriven",
             Self::Decided { .. } => "decided",
             Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether the group is not done with the event yet.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Handled { .. } | Self::NotSubscribed | Self::Decided { .. } => false,
+            Self::Waiting { .. }
+            | Self::Paused { .. }
+            | Self::Retrying { .. }
+            | Self::ParkedBehind { .. }
+            | Self::DeadLettered { .. }
+            | Self::Redriven { .. }
+            | Self::Unknown => true,
         }
     }
 

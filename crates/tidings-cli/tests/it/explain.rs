@@ -88,6 +88,74 @@ fn each_group_says_where_an_event_is_and_what_comes_next() {
     let unknown = tidings(["event", "explain", "nobody"])
         .data(&place.data())
         .run();
-    assert!(unknown.stderr.contains("TD0031") || unknown.stderr.contains("nobody"));
+    assert!(
+        unknown.stderr.contains("--key nobody"),
+        "{}",
+        unknown.stderr
+    );
     assert_ne!(unknown.code, Some(0));
+}
+
+/// What is said of a key.
+fn of_key(place: &Place, arguments: &[&str]) -> Vec<Value> {
+    let explain = ["event", "explain", "-o", "json", "--key"];
+    let rows = tidings(explain).arguments(arguments).data(&place.data());
+    rows.ok().json().as_array().unwrap().clone()
+}
+
+#[test]
+fn what_is_open_of_a_key_is_told_without_knowing_an_event() {
+    let place = Place::new();
+    place.import(concat!(
+        r#"{"event_id":"first","event_type":"order.placed","aggregate_id":"order-123"}"#,
+        "\n",
+        r#"{"event_id":"second","event_type":"order.placed","aggregate_id":"order-123"}"#,
+        "\n",
+        r#"{"event_id":"other","event_type":"order.placed","aggregate_id":"order-124"}"#,
+        "\n",
+    ));
+    run(&place, "good", "order.*", "true");
+    assert_eq!(of_key(&place, &["order-123"]), [] as [Value; 0]);
+    run(
+        &place,
+        "bad",
+        "order.*",
+        r#"sh -c 'test "$TIDINGS_AGGREGATE_ID" = order-124'"#,
+    );
+
+    let open = of_key(&place, &["order-123"]);
+    let told = |row: &Value| (row["event_id"].clone(), row["state"].clone());
+    let open: Vec<_> = open.iter().map(told).collect();
+    let expected = [("first", "dead_lettered"), ("second", "parked")];
+    assert_eq!(open, expected.map(|(id, state)| (id.into(), state.into())));
+    assert_eq!(of_key(&place, &["order-123", "--all"]).len(), 4);
+    assert_eq!(of_key(&place, &["order-123", "--group", "good"]).len(), 0);
+
+    let explain = ["event", "explain", "--key"];
+    let table = tidings(explain).argument("order-123").data(&place.data());
+    let table = table.ok().stdout;
+    assert!(
+        table.contains("tidings dlq show first --consumer bad"),
+        "{table}"
+    );
+    let done = tidings(explain).argument("order-124").data(&place.data());
+    let done = done.ok().stderr;
+    assert!(done.contains("nothing of \"order-124\" is open"), "{done}");
+    let nobody = tidings(explain).argument("order-125").data(&place.data());
+    let nobody = nobody.ok().stderr;
+    assert!(nobody.contains("has the key \"order-125\""), "{nobody}");
+}
+
+#[test]
+fn an_event_or_a_key_is_asked_for() {
+    let place = Place::new();
+    place.import(r#"{"event_id":"first","event_type":"order.placed","aggregate_id":"k"}"#);
+    for wrong in [
+        &[] as &[&str],
+        &["first", "--key", "k"],
+        &["first", "--all"],
+    ] {
+        let answer = tidings(["event", "explain"]).arguments(wrong);
+        assert_eq!(answer.data(&place.data()).run().code, Some(2), "{wrong:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! `tidings event explain`: where an event is in each group, and why.
+//! `tidings event explain`: where an event, or what is open of a key, is in each group, and why.
 
 use super::get::find;
 use crate::arguments::{EventExplain, Global};
@@ -8,12 +8,14 @@ use crate::folder;
 use crate::output::{List, json, talk};
 use crate::rows::behind_damage;
 use serde::Serialize;
-use std::collections::HashMap;
-use tidings::broker::{Admin as _, GroupStatus, Position, ReadRequest, Reader, Recorded};
+use std::collections::{HashMap, HashSet, VecDeque};
+use tidings::broker::{
+    Admin as _, GroupStatus, LookUpBy, LookUpRequest, Position, ReadRequest, Reader, Recorded,
+};
 use tidings::core::codes;
 use tidings::core::store::{DeadLetterStore as _, FailureStore as _, LaneId, LetterFilter};
-use tidings::flow::explain::{Caused, Known, KnownLetter, KnownParked, explain};
-use tidings::limits::{EXPLAIN_LANE_ROWS_MAX, EXPLAIN_SCAN_EVENTS_MAX};
+use tidings::flow::explain::{Known, KnownLetter, KnownParked, explain};
+use tidings::limits::{EXPLAIN_KEY_EVENTS_MAX, EXPLAIN_LANE_ROWS_MAX, EXPLAIN_SCAN_EVENTS_MAX};
 use tidings::sql::{Database, Failures, Inbox};
 use tidings::{Envelope, Pattern};
 
@@ -24,6 +26,7 @@ const PAGE_EVENTS: usize = 4_096;
 #[derive(Serialize)]
 struct Row<'a> {
     event_id: &'a str,
+    event_type: &'a str,
     position: u64,
     group: &'a str,
     state: &'a str,
@@ -31,6 +34,12 @@ struct Row<'a> {
     stuck: bool,
     caused: Vec<&'a str>,
     next: Option<String>,
+}
+
+/// An event that was emitted because of another.
+struct Caused {
+    event_id: String,
+    event_type: String,
 }
 
 /// What is looked at.
@@ -42,53 +51,81 @@ struct Sources {
 }
 
 pub(crate) async fn run(global: &Global, arguments: EventExplain) -> Result<(), Failure> {
-    let event_id = &arguments.event_id;
     let sources = open(&arguments).await?;
-    let Some(recorded) = find(&sources.reader, event_id).await? else {
-        return not_on_the_log(&arguments).await;
-    };
-    let caused = caused(&sources.reader, &recorded).await?;
-    let headers = ["GROUP", "STATE", "EXPLANATION", "NEXT"];
-    let mut list = List::aligned(global.format(), &headers, !global.no_headers);
-    for status in sources.reader.groups().await? {
-        let group = status.name.as_str();
-        if arguments
-            .group
-            .as_ref()
-            .is_some_and(|only| *only != status.name)
-        {
-            continue;
+    let what = &arguments.what;
+    let events = match (&what.event_id, &what.key) {
+        (None, Some(key)) => of_key(&sources.reader, key).await?,
+        (event_id, _) => {
+            let event_id = event_id.as_deref().unwrap_or_default();
+            match find(&sources.reader, event_id).await? {
+                Some(recorded) => vec![recorded],
+                None => return not_on_the_log(&arguments, event_id).await,
+            }
         }
-        let known = known(&sources, &recorded, &status, caused.get(group)).await?;
-        let whereabouts = explain(&known);
+    };
+    let headers: &[&str] = match what.key {
+        Some(_) => &["EVENT", "TYPE", "GROUP", "STATE", "EXPLANATION", "NEXT"],
+        None => &["GROUP", "STATE", "EXPLANATION", "NEXT"],
+    };
+    let mut groups = sources.reader.groups().await?;
+    groups.retain(|status| {
+        let only = arguments.group.as_ref();
+        only.is_none_or(|only| *only == status.name)
+    });
+    let mut found = Vec::new();
+    for recorded in &events {
+        for status in &groups {
+            let whereabouts = explain(&known(&sources, recorded, status).await?);
+            if what.key.is_none() || arguments.all || whereabouts.is_open() {
+                found.push((recorded, status.name.as_str(), whereabouts));
+            }
+        }
+    }
+    let asked: Vec<&Recorded> = found.iter().map(|(recorded, ..)| *recorded).collect();
+    let caused = caused(&sources.reader, &asked).await?;
+    let mut list = List::aligned(global.format(), headers, !global.no_headers);
+    for (recorded, group, whereabouts) in &found {
+        let event_id = recorded.envelope.event_id();
+        let by_group = caused.get(&(event_id, (*group).to_owned()));
+        let caused = by_group.map(Vec::as_slice).unwrap_or_default();
         let row = Row {
             event_id,
+            event_type: recorded.envelope.event_type().as_str(),
             position: recorded.position.0,
             group,
             state: whereabouts.as_str(),
             explanation: whereabouts.to_string(),
             stuck: whereabouts.is_stuck(),
-            caused: known
-                .caused
-                .iter()
-                .map(|caused| caused.event_id.as_str())
-                .collect(),
+            caused: caused.iter().map(|caused| &*caused.event_id).collect(),
             next: whereabouts.next_command(group, event_id),
         };
-        list.row(|| json(&row), || cells(&row, &known.caused))?;
+        list.row(|| json(&row), || cells(&row, caused, what.key.is_some()))?;
     }
     if list.finish()? == 0 {
         talk(
             global.quiet,
-            format_args!(
-                "{event_id} is in the log, and no such group has ever worked here: tidings consumer ls"
-            ),
+            format_args!("{}", nothing(&arguments, &events)),
         );
     }
     Ok(())
 }
 
-fn cells(row: &Row<'_>, caused: &[Caused]) -> Vec<String> {
+/// What an empty list means.
+fn nothing(arguments: &EventExplain, events: &[Recorded]) -> String {
+    let folder = arguments.data.folder.display();
+    match &arguments.what.key {
+        Some(key) if events.is_empty() => format!(
+            "no event in {folder} has the key {key:?}; its newest events may wait beside the owner: tidings outbox status"
+        ),
+        Some(key) if !arguments.all => format!(
+            "nothing of {key:?} is open: every group is done with each of its {} events; --all shows them",
+            events.len()
+        ),
+        _ => "no such group has ever worked here: tidings consumer ls".to_owned(),
+    }
+}
+
+fn cells(row: &Row<'_>, caused: &[Caused], of_key: bool) -> Vec<String> {
     let mut explanation = row.explanation.clone();
     for caused in caused {
         explanation.push_str(&format!(
@@ -96,12 +133,52 @@ fn cells(row: &Row<'_>, caused: &[Caused]) -> Vec<String> {
             caused.event_type, caused.event_id
         ));
     }
-    vec![
+    let mut cells = vec![
         row.group.to_owned(),
         row.state.to_owned(),
         explanation,
         row.next.clone().unwrap_or_else(|| "-".to_owned()),
-    ]
+    ];
+    if of_key {
+        cells.splice(0..0, [row.event_id.to_owned(), row.event_type.to_owned()]);
+    }
+    cells
+}
+
+/// The newest events of a key, each id once, oldest first.
+async fn of_key(reader: &dyn Reader, key: &str) -> Result<Vec<Recorded>, Failure> {
+    let patterns = [Pattern::everything()];
+    let mut from = reader.earliest().await?;
+    let mut events: VecDeque<Recorded> = VecDeque::new();
+    loop {
+        let request = LookUpRequest {
+            by: LookUpBy::Key(key),
+            from,
+            patterns: &patterns,
+            events_max: PAGE_EVENTS,
+        };
+        let page = match reader.look_up(request).await {
+            Ok(page) => page,
+            Err(error) => {
+                from = behind_damage(error)?;
+                continue;
+            }
+        };
+        for recorded in page.events {
+            let event_id = recorded.envelope.event_id();
+            if events.iter().any(|one| one.envelope.event_id() == event_id) {
+                continue;
+            }
+            events.push_back(recorded);
+            if events.len() > EXPLAIN_KEY_EVENTS_MAX {
+                events.pop_front();
+            }
+        }
+        if page.at_end {
+            return Ok(events.into());
+        }
+        from = page.next;
+    }
 }
 
 async fn open(arguments: &EventExplain) -> Result<Sources, Failure> {
@@ -133,8 +210,7 @@ async fn open(arguments: &EventExplain) -> Result<Sources, Failure> {
 }
 
 /// It may be on its way into the log.
-async fn not_on_the_log(arguments: &EventExplain) -> Result<(), Failure> {
-    let event_id = &arguments.event_id;
+async fn not_on_the_log(arguments: &EventExplain, event_id: &str) -> Result<(), Failure> {
     let folder = &arguments.data.folder;
     #[cfg(feature = "sqlite")]
     {
@@ -151,7 +227,10 @@ async fn not_on_the_log(arguments: &EventExplain) -> Result<(), Failure> {
     }
     Err(Failure::new(
         codes::EVENT_UNKNOWN,
-        format!("there is no event {event_id:?} in {}", folder.display()),
+        format!(
+            "there is no event {event_id:?} in {}; if that is a key, ask with --key {event_id}",
+            folder.display()
+        ),
     ))
 }
 
@@ -159,7 +238,6 @@ async fn known(
     sources: &Sources,
     recorded: &Recorded,
     status: &GroupStatus,
-    caused: Option<&Vec<Caused>>,
 ) -> Result<Known, Failure> {
     let group = status.name.as_str();
     let event = &recorded.envelope;
@@ -175,7 +253,6 @@ async fn known(
         moved_at: status.moved_at,
         owner: status.owner.clone(),
         paused: sources.paused.get(group).cloned(),
-        caused: caused.cloned().unwrap_or_default(),
         ..Known::default()
     };
     if let Some(inbox) = &sources.inbox {
@@ -261,19 +338,22 @@ async fn before(
     Ok((count, of_key))
 }
 
-/// What was emitted because of an event, by who emitted it.
-async fn caused(
+/// What was emitted because of events, by them and who emitted it.
+async fn caused<'a>(
     reader: &dyn Reader,
-    recorded: &Recorded,
-) -> Result<HashMap<String, Vec<Caused>>, Failure> {
-    let mut caused: HashMap<String, Vec<Caused>> = HashMap::new();
-    let event_id = recorded.envelope.event_id();
+    asked: &[&'a Recorded],
+) -> Result<HashMap<(&'a str, String), Vec<Caused>>, Failure> {
+    let mut caused: HashMap<_, Vec<Caused>> = HashMap::new();
+    let Some(from) = asked.iter().map(|recorded| recorded.position).min() else {
+        return Ok(caused);
+    };
+    let ids: HashSet<&'a str> = asked.iter().map(|one| one.envelope.event_id()).collect();
     let patterns = [Pattern::everything()];
-    scan(reader, &patterns, recorded.position, |other| {
+    scan(reader, &patterns, from, |other| {
         let event = &other.envelope;
-        if event.causation_id() == Some(event_id) {
+        if let Some(cause) = event.causation_id().and_then(|id| ids.get(id)) {
             let by = event.source().unwrap_or_default().to_owned();
-            caused.entry(by).or_default().push(Caused {
+            caused.entry((*cause, by)).or_default().push(Caused {
                 event_id: event.event_id().to_owned(),
                 event_type: event.event_type().to_string(),
             });
