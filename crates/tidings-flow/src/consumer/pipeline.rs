@@ -163,6 +163,7 @@ impl Pipeline {
             draining: false,
             stopping: false,
             closing: false,
+            all_told: false,
             counts: ConsumerStats::default(),
         };
         Arc::new(Self {

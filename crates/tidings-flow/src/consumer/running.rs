@@ -117,6 +117,7 @@ impl RunningConsumer {
         pipeline.lock().closing = true;
         pipeline.keeper.notify_one();
         self.keeping.join_all().await;
+        pipeline.lock().all_told = true;
         pipeline.settler.notify_one();
         self.settling.join_all().await;
         let flushed = pipeline.settle.flush().await;

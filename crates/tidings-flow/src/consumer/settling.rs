@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidings_core::broker::{SettleAction, SettleError, Token};
 use tidings_core::limits::PAUSE_RETRY_INTERVAL;
 
-/// Settles until the consumer is closing and nothing is left.
+/// Settles until the consumer is closing, its store is told everything, and nothing is left.
 pub(super) async fn settle(pipeline: Arc<Pipeline>) {
     let _watch = TaskWatch {
         pipeline: Arc::clone(&pipeline),
@@ -15,15 +15,15 @@ pub(super) async fn settle(pipeline: Arc<Pipeline>) {
     };
     let mut batch = Vec::new();
     loop {
-        let closing = {
+        let last = {
             let mut state = pipeline.lock();
             std::mem::swap(&mut batch, &mut state.outcomes);
             state.settling = batch.len();
             state.settler_awake = !batch.is_empty();
-            state.closing
+            state.all_told
         };
         if batch.is_empty() {
-            if closing {
+            if last {
                 return;
             }
             pipeline.settler.notified().await;
@@ -33,8 +33,8 @@ pub(super) async fn settle(pipeline: Arc<Pipeline>) {
         let again = unsettled(&pipeline, &batch, answers);
         batch.clear();
         let failed = !again.is_empty();
-        finish(&pipeline, again, closing);
-        if failed && !closing {
+        finish(&pipeline, again, last);
+        if failed && !last {
             pipeline.clock.sleep(PAUSE_RETRY_INTERVAL).await;
         }
     }
@@ -60,11 +60,11 @@ fn unsettled(
     again
 }
 
-fn finish(pipeline: &Pipeline, mut again: Vec<(Token, SettleAction)>, closing: bool) {
+fn finish(pipeline: &Pipeline, mut again: Vec<(Token, SettleAction)>, last: bool) {
     let mut state = pipeline.lock();
     state.settling = 0;
-    // While closing, what the broker does not take is left: those events are handled again.
-    if !again.is_empty() && !closing {
+    // What the broker does not take in the end is left: those events are handled again.
+    if !again.is_empty() && !last {
         again.append(&mut state.outcomes);
         state.outcomes = again;
     }

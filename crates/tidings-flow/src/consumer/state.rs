@@ -141,8 +141,10 @@ pub(super) struct State {
     pub(super) draining: bool,
     /// Nothing is started any more.
     pub(super) stopping: bool,
-    /// Nothing runs any more.
+    /// Nothing runs any more; what the store is told now is the last.
     pub(super) closing: bool,
+    /// The store is told everything; what is to be settled now is the last.
+    pub(super) all_told: bool,
     pub(super) counts: ConsumerStats,
 }
 

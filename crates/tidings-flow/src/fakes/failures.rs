@@ -37,6 +37,8 @@ pub(crate) struct FakeFailures {
     pub(crate) shared: bool,
     /// Yields before and after each change, so that a consumer can be dropped there.
     pub(crate) yields: bool,
+    /// So many times others have their turn before and after each change.
+    pub(crate) slowness: usize,
 }
 
 impl FakeFailures {
@@ -46,6 +48,7 @@ impl FakeFailures {
             clock: Arc::clone(clock),
             shared: true,
             yields: false,
+            slowness: 0,
         }
     }
 
@@ -99,7 +102,8 @@ impl FakeFailures {
     }
 
     async fn pause(&self) {
-        if self.yields {
+        let times = if self.yields { 1 } else { self.slowness };
+        for _ in 0..times {
             tokio::task::yield_now().await;
         }
     }

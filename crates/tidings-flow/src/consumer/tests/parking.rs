@@ -517,3 +517,51 @@ async fn a_group_starts_no_more_handlings_a_second_than_it_may() {
         assert!(*at + 120 >= index as u64 * 100, "{index} started at {at}");
     }
 }
+
+#[tokio::test]
+async fn what_a_slow_store_is_told_last_is_settled_before_the_group_is_left() {
+    let mut parked = Parked::new();
+    parked.stage.config.attempts = 2;
+    parked.store.slowness = 8;
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let seen = parked.seen.clone();
+    let handler = TestHandler::of("**", move |context| {
+        let (mut gate, seen) = (gate.clone(), seen.clone());
+        let key = context.envelope.aggregate_id().unwrap().to_owned();
+        async move {
+            if context.attempt == 1 {
+                return Err(HandlerError::transient_message("not yet"));
+            }
+            seen.note(key.clone());
+            gate.wait_for(|open| *open).await.unwrap();
+            // The store is being told of the other key by then.
+            let turns = if key == "b" { 4 } else { 0 };
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            Ok(())
+        }
+    });
+    let keys = ["a", "b"].into_iter().zip(1..);
+    parked
+        .stage
+        .broker
+        .append(keys.map(|(key, number)| event("a.b", Some(key), number)));
+    let builder = parked.stage.builder("group").handler(Arc::new(handler));
+    let store = Arc::new(parked.store.clone());
+    let consumer = builder.failures(store).start().await.unwrap();
+    parked
+        .stage
+        .until("both are at work", || parked.seen.len() == 2)
+        .await;
+
+    let drained = consumer.drain(Duration::from_secs(60));
+    let opened = async {
+        tokio::task::yield_now().await;
+        open.send(true).unwrap();
+    };
+    let (drained, ()) = tokio::join!(drained, opened);
+
+    drained.unwrap();
+    assert_eq!(parked.stage.broker.lock().acked.len(), 2);
+}
