@@ -10,5 +10,6 @@ pub(crate) mod publishing;
 pub(crate) mod queue;
 pub(crate) mod reading;
 pub(crate) mod rounds;
+mod settling;
 pub(crate) mod subscription;
 pub(crate) mod tail;

@@ -7,7 +7,7 @@ use crate::aws::publishing::{Sent, entry_failed, failed, publish};
 use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use tidings_core::Envelope;
-use tidings_core::broker::{PublishError, PublishOutcome};
+use tidings_core::broker::{KeyOrder, PublishError, PublishOutcome};
 
 /// How codes of EventBridge begin or end that hold the service guilty; all others hold us.
 const THEIRS: [&str; 2] = ["Internal", "ServiceUnavailable"];
@@ -28,7 +28,7 @@ impl Inner {
             )
             .unzip();
         let entries = &entries;
-        publish(batch, sizes, &*self.clock, |places| {
+        publish(batch, sizes, KeyOrder::None, &*self.clock, |places| {
             Box::pin(async move {
                 let outgoing = places
                     .iter()

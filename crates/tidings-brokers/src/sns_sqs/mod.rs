@@ -102,6 +102,14 @@ impl Inner {
         *topic = arn;
     }
 
+    fn key_order(&self) -> KeyOrder {
+        if self.config.fifo {
+            KeyOrder::AcrossInstances
+        } else {
+            KeyOrder::None
+        }
+    }
+
     fn check_open(&self) -> Result<(), BrokerError> {
         if *self.closed.borrow() {
             return Err(BrokerError::Closed);
@@ -114,11 +122,7 @@ impl Broker for SnsSqsBroker {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: self.0.speaker.broker,
-            key_order: if self.0.config.fifo {
-                KeyOrder::AcrossInstances
-            } else {
-                KeyOrder::None
-            },
+            key_order: self.0.key_order(),
             group_leased: false,
             replay: false,
             old_events_for_late_groups: false,

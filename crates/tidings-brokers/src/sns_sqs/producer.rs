@@ -28,7 +28,7 @@ impl Inner {
             })
             .unzip();
         let (topic, messages) = (&*topic, &messages);
-        publish(batch, sizes, &*self.clock, |places| {
+        publish(batch, sizes, self.key_order(), &*self.clock, |places| {
             Box::pin(async move {
                 let entries = places.iter().enumerate().filter_map(|(place, at)| {
                     let outgoing = messages.get(*at)?.as_ref()?;
