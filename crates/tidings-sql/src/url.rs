@@ -155,7 +155,8 @@ fn check_parameters(
     for (name, value) in given {
         // PostgreSQL takes single settings of the server as options[NAME].
         let is_setting = name.starts_with("options[") && name.ends_with(']');
-        if !known.contains(&name.as_str()) && !(is_setting && known.contains(&"options")) {
+        let as_known = if is_setting { "options" } else { &name };
+        if !known.contains(&as_known) {
             let reason = format!(
                 "the parameter {name} is not known; there are: {}",
                 known.join(", ")
