@@ -284,7 +284,10 @@ impl Binding {
     fn read_binary(&self, incoming: Incoming<'_>) -> Option<Result<Envelope, String>> {
         let mut read = Attributes::default();
         let walked = read.walk(self, incoming.headers);
-        if !read.is_cloud_event && !(walked.is_err() && is_cloud_event(incoming.headers)) {
+        // What stands behind a header that cannot be read was not looked at yet.
+        let is_cloud_event =
+            read.is_cloud_event || (walked.is_err() && is_cloud_event(incoming.headers));
+        if !is_cloud_event {
             return None;
         }
         Some(walked.and_then(|()| self.finish(read, incoming)))
@@ -442,7 +445,7 @@ fn payload<'a>(
     }
 }
 
-fn bytes_of<'a>(incoming: Incoming<'a>) -> &'a [u8] {
+fn bytes_of(incoming: Incoming<'_>) -> &[u8] {
     incoming.body.map_or(&b""[..], Body::bytes)
 }
 
