@@ -113,6 +113,7 @@ pub(crate) fn exit_code(code: Code) -> u8 {
         3
     } else if [
         codes::FOLDER_OWNED,
+        codes::FOLDER_FOREIGN,
         codes::GROUP_LEASED,
         codes::FOLDER_NOT_PRIVATE,
         codes::EVENTS_ELSEWHERE,

@@ -1,11 +1,13 @@
 //! The envelope: an event with its attributes, exactly as it was given.
 
+mod borrowed;
 mod packed;
 
+pub(crate) use borrowed::BorrowedParts;
 pub use packed::{Packer, StoredEnvelope};
 
 use crate::correlation::TRACEPARENT;
-use crate::event_type::{EventTypeError, EventTypeRef};
+use crate::event_type::{EventTypeError, EventTypeRef, INTERNAL_PREFIX, has_control};
 use crate::limits::{
     ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX,
     CORRELATION_ID_BYTES_MAX, EVENT_ID_BYTES_MAX, INTERNAL_PAYLOAD_BYTES_MAX, KEY_BYTES_MAX,
@@ -261,99 +263,120 @@ pub const CONTENT_TYPE_JSON: &str = "application/json";
 /// The extension attribute that names another key than the aggregate id.
 pub const PARTITION_KEY: &str = "partitionkey";
 
+/// What is checked of an envelope, wherever its parts lie.
+struct Checked<'a, N, V> {
+    event_id: &'a str,
+    event_type: &'a str,
+    aggregate_id: Option<&'a str>,
+    timestamp: Option<&'a GivenTimestamp>,
+    version: Option<u32>,
+    source: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+    causation_id: Option<&'a str>,
+    content_type: Option<&'a str>,
+    extensions: &'a [(N, V)],
+    payload_bytes: Option<usize>,
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> Checked<'_, N, V> {
+    fn check(&self) -> Result<(), EnvelopeError> {
+        // Checked again here, since the type may have been built unchecked.
+        EventType::check(self.event_type).map_err(|source| EnvelopeError::EventType { source })?;
+        text("event_id", self.event_id, EVENT_ID_BYTES_MAX)?;
+        if self.event_id.is_empty() {
+            return Err(EnvelopeError::Empty {
+                attribute: "event_id",
+            });
+        }
+        let timestamp = self.timestamp.and_then(GivenTimestamp::text);
+        for (attribute, value, limit) in [
+            ("aggregate_id", self.aggregate_id, KEY_BYTES_MAX),
+            ("source", self.source, SOURCE_BYTES_MAX),
+            (
+                "correlation_id",
+                self.correlation_id,
+                CORRELATION_ID_BYTES_MAX,
+            ),
+            ("causation_id", self.causation_id, CORRELATION_ID_BYTES_MAX),
+            ("content_type", self.content_type, CONTENT_TYPE_BYTES_MAX),
+            ("timestamp", timestamp, TIMESTAMP_BYTES_MAX),
+        ] {
+            value.map_or(Ok(()), |value| text(attribute, value, limit))?;
+        }
+        self.check_extensions()?;
+        let limit = if self.event_type.starts_with(INTERNAL_PREFIX) {
+            INTERNAL_PAYLOAD_BYTES_MAX
+        } else {
+            PAYLOAD_BYTES_MAX
+        };
+        let bytes = self.payload_bytes.unwrap_or(0);
+        if bytes > limit {
+            return Err(EnvelopeError::TooLong {
+                attribute: "payload".into(),
+                bytes,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_extensions(&self) -> Result<(), EnvelopeError> {
+        if self.extensions.len() > ATTRIBUTES_MAX {
+            return Err(EnvelopeError::TooManyAttributes {
+                count: self.extensions.len(),
+            });
+        }
+        for (index, (name, value)) in self.extensions.iter().enumerate() {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            extension(name, value)?;
+            if self.is_reserved(name, value) {
+                return Err(EnvelopeError::ReservedAttribute {
+                    name: name.to_owned(),
+                });
+            }
+            let mut before = self.extensions.iter().take(index);
+            if before.any(|(other, _)| other.as_ref() == name) {
+                return Err(EnvelopeError::DuplicateAttribute {
+                    name: name.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an extension would stand where an attribute of every event stands. Only a null in place of one that is absent is carried; a null payload is a payload.
+    fn is_reserved(&self, name: &str, value: &str) -> bool {
+        let is_given = match name {
+            "event_id" | "event_type" | "payload" => true,
+            "aggregate_id" => self.aggregate_id.is_some(),
+            "timestamp" => self.timestamp.is_some(),
+            "version" => self.version.is_some(),
+            "source" => self.source.is_some(),
+            "correlation_id" => self.correlation_id.is_some(),
+            "causation_id" => self.causation_id.is_some(),
+            "content_type" => self.content_type.is_some(),
+            "payload_base64" => self.payload_bytes.is_some(),
+            _ => return false,
+        };
+        is_given || value != "null"
+    }
+}
+
 fn check(parts: &EnvelopeParts) -> Result<(), EnvelopeError> {
-    // Checked again here, since the type may have been built unchecked.
-    EventType::carried(parts.event_type.as_str())
-        .map_err(|source| EnvelopeError::EventType { source })?;
-    text("event_id", &parts.event_id, EVENT_ID_BYTES_MAX)?;
-    if parts.event_id.is_empty() {
-        return Err(EnvelopeError::Empty {
-            attribute: "event_id",
-        });
-    }
-    optional("aggregate_id", parts.aggregate_id.as_deref(), KEY_BYTES_MAX)?;
-    optional("source", parts.source.as_deref(), SOURCE_BYTES_MAX)?;
-    optional(
-        "correlation_id",
-        parts.correlation_id.as_deref(),
-        CORRELATION_ID_BYTES_MAX,
-    )?;
-    optional(
-        "causation_id",
-        parts.causation_id.as_deref(),
-        CORRELATION_ID_BYTES_MAX,
-    )?;
-    optional(
-        "content_type",
-        parts.content_type.as_deref(),
-        CONTENT_TYPE_BYTES_MAX,
-    )?;
-    optional(
-        "timestamp",
-        parts.timestamp.as_ref().and_then(GivenTimestamp::text),
-        TIMESTAMP_BYTES_MAX,
-    )?;
-    if parts.extensions.len() > ATTRIBUTES_MAX {
-        return Err(EnvelopeError::TooManyAttributes {
-            count: parts.extensions.len(),
-        });
-    }
-    for (index, (name, value)) in parts.extensions.iter().enumerate() {
-        extension(name, value)?;
-        if is_reserved(parts, name, value) {
-            return Err(EnvelopeError::ReservedAttribute { name: name.clone() });
-        }
-        if parts
-            .extensions
-            .iter()
-            .take(index)
-            .any(|(other, _)| other == name)
-        {
-            return Err(EnvelopeError::DuplicateAttribute { name: name.clone() });
-        }
-    }
-    let limit = if parts.event_type.is_internal() {
-        INTERNAL_PAYLOAD_BYTES_MAX
-    } else {
-        PAYLOAD_BYTES_MAX
+    let checked = Checked {
+        event_id: &parts.event_id,
+        event_type: parts.event_type.as_str(),
+        aggregate_id: parts.aggregate_id.as_deref(),
+        timestamp: parts.timestamp.as_ref(),
+        version: parts.version,
+        source: parts.source.as_deref(),
+        correlation_id: parts.correlation_id.as_deref(),
+        causation_id: parts.causation_id.as_deref(),
+        content_type: parts.content_type.as_deref(),
+        extensions: &parts.extensions,
+        payload_bytes: parts.payload.as_ref().map(|payload| payload.bytes().len()),
     };
-    let bytes = parts
-        .payload
-        .as_ref()
-        .map_or(0, |payload| payload.bytes().len());
-    if bytes > limit {
-        return Err(EnvelopeError::TooLong {
-            attribute: "payload".into(),
-            bytes,
-            limit,
-        });
-    }
-    Ok(())
-}
-
-/// Whether an extension would stand where an attribute of every event stands. Only a null in place of one that is absent is carried; a null payload is a payload.
-fn is_reserved(parts: &EnvelopeParts, name: &str, value: &str) -> bool {
-    let is_given = match name {
-        "event_id" | "event_type" | "payload" => true,
-        "aggregate_id" => parts.aggregate_id.is_some(),
-        "timestamp" => parts.timestamp.is_some(),
-        "version" => parts.version.is_some(),
-        "source" => parts.source.is_some(),
-        "correlation_id" => parts.correlation_id.is_some(),
-        "causation_id" => parts.causation_id.is_some(),
-        "content_type" => parts.content_type.is_some(),
-        "payload_base64" => parts.payload.is_some(),
-        _ => return false,
-    };
-    is_given || value != "null"
-}
-
-fn optional(
-    attribute: &'static str,
-    value: Option<&str>,
-    limit: usize,
-) -> Result<(), EnvelopeError> {
-    value.map_or(Ok(()), |value| text(attribute, value, limit))
+    checked.check()
 }
 
 fn text(attribute: &'static str, value: &str, limit: usize) -> Result<(), EnvelopeError> {
@@ -364,7 +387,7 @@ fn text(attribute: &'static str, value: &str, limit: usize) -> Result<(), Envelo
             limit,
         });
     }
-    if value.chars().any(char::is_control) {
+    if has_control(value) {
         return Err(EnvelopeError::ControlCharacter {
             attribute: attribute.into(),
             value: value.to_owned(),

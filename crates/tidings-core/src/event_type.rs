@@ -23,16 +23,23 @@ impl EventType {
     /// **Errors**: empty, too long, or with a control character; all permanent.
     pub fn carried(text: impl Into<String>) -> Result<Self, EventTypeError> {
         let text = text.into();
+        Self::check(&text)?;
+        Ok(Self::trusted(text))
+    }
+
+    /// Whether a text can be the type of an event that arrives from elsewhere.
+    pub(crate) fn check(text: &str) -> Result<(), EventTypeError> {
         if text.is_empty() {
             return Err(EventTypeError::Empty);
         }
         if text.len() > EVENT_TYPE_BYTES_MAX {
             return Err(EventTypeError::TooLong { bytes: text.len() });
         }
-        if text.chars().any(char::is_control) {
+        if has_control(text) {
+            let text = text.to_owned();
             return Err(EventTypeError::ControlCharacter { text });
         }
-        Ok(Self::trusted(text))
+        Ok(())
     }
 
     /// A type that is declared here: lower-case segments joined by dots, the last a verb in the past tense.
@@ -84,6 +91,13 @@ impl EventType {
     pub fn is_internal(&self) -> bool {
         self.text.starts_with(INTERNAL_PREFIX)
     }
+}
+
+/// Whether a text holds a control character. Nearly every text is printable ASCII, which needs no look at its characters.
+pub(crate) fn has_control(text: &str) -> bool {
+    // Without an early end, so that many bytes are looked at together.
+    let strange = |seen: bool, byte: &u8| seen | !(b' '..=b'~').contains(byte);
+    text.as_bytes().iter().fold(false, strange) && text.chars().any(char::is_control)
 }
 
 /// An event type as an envelope holds it: a part of its text.

@@ -360,6 +360,8 @@ pub const SQS_WAIT_DEFAULT: Duration = Duration::from_secs(5);
 pub const SQS_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Pause between polls that found nothing and did not wait.
 pub const SQS_POLL_PAUSE: Duration = Duration::from_millis(100);
+/// For so long it is taken for true that nothing of a queue of SQS is elsewhere, once it was counted.
+pub const SQS_COUNT_FRESH: Duration = Duration::from_secs(1);
 /// Messages of a queue that wait to be handed out before polling pauses, unless the URL says otherwise.
 pub const SQS_PREFETCH_DEFAULT: usize = 100;
 /// Messages that may be asked to wait so.

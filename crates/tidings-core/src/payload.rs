@@ -24,13 +24,19 @@ impl Payload {
     /// **Errors**: permanent if it is not one JSON value in UTF-8.
     pub fn json(text: impl Into<Bytes>) -> Result<Self, serde_json::Error> {
         let bytes = text.into();
-        let _checked: serde::de::IgnoredAny = serde_json::from_slice(&bytes)?;
-        // IgnoredAny skips the inside of strings, so that UTF-8 is checked on its own.
-        std::str::from_utf8(&bytes).map_err(serde::de::Error::custom)?;
+        Self::check_json(&bytes)?;
         Ok(Self {
             bytes,
             carriage: Carriage::Json,
         })
+    }
+
+    /// Whether bytes are the text of one JSON value.
+    pub(crate) fn check_json(bytes: &[u8]) -> Result<(), serde_json::Error> {
+        let _checked: serde::de::IgnoredAny = serde_json::from_slice(bytes)?;
+        // IgnoredAny skips the inside of strings, so that UTF-8 is checked on its own.
+        std::str::from_utf8(bytes).map_err(serde::de::Error::custom)?;
+        Ok(())
     }
 
     /// A payload of any bytes; the envelope's content type says what they are.

@@ -46,9 +46,11 @@ fn sqlite(rest: &str) -> Result<Target, StoreError> {
             "it names no file; write sqlite:///FILE with the file's full path, or sqlite:FILE",
         ));
     }
+    let name = format!("sqlite:{path}");
+    check_parameters(&name, parameters(rest), &SQLITE)?;
     Ok(Target {
         kind: Kind::Sqlite,
-        name: format!("sqlite:{path}"),
+        name,
         url: String::new(),
         user: String::new(),
         path,
@@ -79,6 +81,11 @@ fn server(kind: Kind, scheme: &str, rest: &str) -> Result<Target, StoreError> {
             "it names no database; add its name after the host: /NAME",
         ));
     }
+    let known: &[&str] = match kind {
+        Kind::MySql => &MYSQL,
+        _ => &POSTGRES,
+    };
+    check_parameters(&name, parameters(tail), known)?;
     Ok(Target {
         kind,
         path: String::new(),
@@ -86,6 +93,84 @@ fn server(kind: Kind, scheme: &str, rest: &str) -> Result<Target, StoreError> {
         user: percent_decoded(credentials.split(':').next().unwrap_or("")),
         name,
     })
+}
+
+/// What SQLite may be told: that a missing file is made, which is done anyway.
+const SQLITE: [&str; 1] = ["mode"];
+/// Parameters that the driver of PostgreSQL knows.
+const POSTGRES: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "application_name",
+    "statement-cache-capacity",
+    "options",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+];
+/// Parameters that the driver of MySQL knows.
+const MYSQL: [&str; 14] = [
+    "sslmode",
+    "ssl-mode",
+    "sslca",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "charset",
+    "collation",
+    "timezone",
+    "time-zone",
+    "statement-cache-capacity",
+    "socket",
+];
+
+/// The parameters of a URL as the drivers read them: name and value, decoded.
+fn parameters(url: &str) -> impl Iterator<Item = (String, String)> {
+    let text = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let parameters = text.split('&').filter(|parameter| !parameter.is_empty());
+    parameters.map(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        (percent_decoded(name), percent_decoded(value))
+    })
+}
+
+/// Refuses what the drivers would pass over in silence: a misspelt `sslmode` asks for no check of the certificate.
+fn check_parameters(
+    url: &str,
+    given: impl Iterator<Item = (String, String)>,
+    known: &[&str],
+) -> Result<(), StoreError> {
+    for (name, value) in given {
+        // PostgreSQL takes single settings of the server as options[NAME].
+        let is_setting = name.starts_with("options[") && name.ends_with(']');
+        let as_known = if is_setting { "options" } else { &name };
+        if !known.contains(&as_known) {
+            let reason = format!(
+                "the parameter {name} is not known; there are: {}",
+                known.join(", ")
+            );
+            return Err(invalid(url, &reason));
+        }
+        if name == "mode" && value != "rwc" {
+            let reason = format!(
+                "mode={value}: the file is read and written, and made if it is missing; leave mode out"
+            );
+            return Err(invalid(url, &reason));
+        }
+    }
+    Ok(())
 }
 
 /// Parameters that name a file, as the drivers spell them.
@@ -177,6 +262,45 @@ mod tests {
         );
         assert_eq!(parse("sqlite:state.db?mode=rwc").unwrap().path, "state.db");
         assert_eq!(parse("sqlite://state.db").unwrap().path, "state.db");
+    }
+
+    #[test]
+    fn a_parameter_that_no_driver_knows_is_refused_with_those_that_it_knows() {
+        for (given, name, known) in [
+            (
+                "postgres://u:secret@h/n?sslmod=verify-full",
+                "sslmod ",
+                "sslmode, ",
+            ),
+            (
+                "postgres://h/n?sslmode=require&sslca=/ca",
+                "sslca ",
+                "ssl-ca, ",
+            ),
+            (
+                "mysql://u:secret@h/n?sslrootcert=/ca.pem",
+                "sslrootcert ",
+                "sslca, ",
+            ),
+            ("mysql://h/n?ssl_mode=required", "ssl_mode ", "sslmode, "),
+            ("mysql://h/n?options[x]=1", "options[x] ", "charset, "),
+            ("postgres://h/n?ssl%4Dode=require", "sslMode ", "sslmode, "),
+            ("sqlite:///s.db?cache=shared", "cache ", "mode"),
+            ("sqlite:///s.db?mode=ro", "mode=ro", "leave mode out"),
+        ] {
+            let error = parse(given).unwrap_err();
+            assert_eq!(error.code().as_str(), "TD0077", "{given}");
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains(known), "{text}");
+            assert!(!text.contains("secret"), "{text}");
+        }
+        for given in [
+            "postgres://u@h/n?sslmode=verify-full&ssl%2Dca=/ca.pem&options[search_path]=shop",
+            "mysql://u@h/n?ssl-mode=VERIFY_CA&ssl-ca=/ca.pem&",
+            "postgres://h/n?",
+        ] {
+            assert!(parse(given).is_ok(), "{given}");
+        }
     }
 
     #[test]

@@ -8,6 +8,12 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use std::path::Path;
 use tidings_core::broker::BrokerError;
 use tidings_core::limits::{AWS_CONNECT_TIMEOUT, AWS_REQUEST_TIMEOUT};
 
@@ -16,7 +22,7 @@ const REGION_OF_ENDPOINT: &str = "us-east-1";
 /// The port of a service of one's own, where the URL names none: the one of LocalStack.
 const PORT: u16 = 4566;
 /// Parameters of the URL that every adapter for AWS knows.
-pub(crate) const PARAMETERS: &[&str] = &["region", "profile", "tls"];
+pub(crate) const PARAMETERS: &[&str] = &["region", "profile", "tls", "ca"];
 
 /// A way to AWS.
 #[derive(Debug, Clone)]
@@ -66,6 +72,15 @@ impl AwsClient {
                 );
             }
         }
+        if let Some(file) = url.file("ca") {
+            let authorities = authorities(url, &file)?;
+            loader = loader.http_client(
+                aws_smithy_http_client::Builder::new()
+                    .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
+                    .tls_context(authorities)
+                    .build_https(),
+            );
+        }
         let config = loader.load().await;
         let region = config.region().map(|region| region.as_ref().to_owned());
         let region = region.filter(|region| !region.is_empty()).ok_or_else(|| {
@@ -106,7 +121,8 @@ fn endpoint(url: &BrokerUrl) -> Result<Option<String>, BrokerError> {
             url.path()
         )));
     }
-    let tls = url.flag("tls")?;
+    // Who names an authority wants to be sure of the server.
+    let tls = url.flag("tls")? || url.text("ca").is_some();
     match url.hosts() {
         [] => Ok(None),
         [_] => {
@@ -115,6 +131,26 @@ fn endpoint(url: &BrokerUrl) -> Result<Option<String>, BrokerError> {
         }
         _ => Err(url.invalid("AWS has one endpoint; name one host, or none for AWS itself")),
     }
+}
+
+/// Whom to trust instead of the system's authorities.
+///
+/// **Errors**: the file cannot be read, or it holds no certificate of an authority; the client would panic over it, and much later.
+fn authorities(url: &BrokerUrl, file: &Path) -> Result<TlsContext, BrokerError> {
+    let fault = |reason: String| url.invalid(format!("ca {}: {reason}", file.display()));
+    let text = std::fs::read(file).map_err(|error| fault(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+        let added = roots.add(certificate);
+        added.map_err(|error| fault(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(fault("it holds no certificate in PEM form".to_owned()));
+    }
+    let trusted = TrustStore::empty().with_pem_certificate(text);
+    let context = TlsContext::builder().with_trust_store(trusted).build();
+    context.map_err(|error| fault(error.to_string()))
 }
 
 fn credentials(url: &BrokerUrl) -> Result<Option<Credentials>, BrokerError> {

@@ -64,6 +64,9 @@ const RECEIPT_INVALID: &[&str] = &[
     "AWS.SimpleQueueService.MessageNotInflight",
 ];
 
+/// What is said where there are none at all.
+const NO_CREDENTIALS: &str = "there are no credentials: neither KEY_ID:SECRET@ in the URL, nor AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, nor a profile with them";
+
 /// What went wrong with a request, or with one entry of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -172,6 +175,7 @@ where
         let reason = match (error.code(), error.message()) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
+            _ if has_no_credentials(&causes(&error)) => NO_CREDENTIALS.to_owned(),
             _ => causes(&error),
         };
         let fault = match &error {
@@ -190,7 +194,7 @@ where
 
 /// A request that did not get its answer: whether it can have been read by anybody.
 fn undelivered(error: &(dyn Error + 'static), reason: &str) -> Fault {
-    if reason.contains("credentials") || reason.contains("no providers in chain") {
+    if reason == NO_CREDENTIALS || reason.contains("credentials") {
         return Fault::Unauthorised;
     }
     if reason.contains("invalid peer certificate") {
@@ -211,6 +215,13 @@ fn undelivered(error: &(dyn Error + 'static), reason: &str) -> Fault {
     } else {
         Fault::Unanswered
     }
+}
+
+/// So the client says that nobody gave it any.
+fn has_no_credentials(reason: &str) -> bool {
+    ["no credentials found in chain", "no providers in chain"]
+        .iter()
+        .any(|words| reason.contains(words))
 }
 
 /// The chain of causes in one line, without the debug form that the client would append.

@@ -1,8 +1,8 @@
 //! Groups as an operator sees them: the queues that carry our tags.
 
-use super::error::{Failure, Fault};
+use super::error::Fault;
 use super::group::{GROUP_TAG, OF_TAG, Queues};
-use aws_sdk_sqs::types::QueueAttributeName;
+use super::queue::count;
 use std::time::Duration;
 use tidings_core::broker::{BrokerError, GroupLag, GroupName};
 use tidings_core::limits::AWS_PAGES_MAX;
@@ -55,21 +55,13 @@ impl Queues {
 
     /// Messages that are in a queue, those on their way to a handler included.
     pub(crate) async fn lag(&self, url: &str) -> Result<Option<GroupLag>, BrokerError> {
-        let counts = [
-            QueueAttributeName::ApproximateNumberOfMessages,
-            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
-        ];
-        let request = self.client.get_queue_attributes().queue_url(url);
-        let request = request.set_attribute_names(Some(counts.to_vec()));
-        let attributes = match request.send().await.map_err(Failure::from) {
-            Ok(answer) => answer.attributes.unwrap_or_default(),
+        let events = match count(&self.client, url).await {
+            Ok(events) => events,
             Err(failure) if failure.fault == Fault::Missing => return Ok(None),
             Err(failure) => return Err(self.error(failure, "count the messages of a queue")),
         };
-        let count = |name| attributes.get(name)?.parse::<u64>().ok();
         Ok(Some(GroupLag {
-            events: counts.iter().filter_map(count).sum(),
+            events,
             // SQS tells the age of the oldest message to CloudWatch alone.
             age: Duration::ZERO,
             lost: 0,

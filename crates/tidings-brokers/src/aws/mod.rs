@@ -10,5 +10,7 @@ pub(crate) mod publishing;
 pub(crate) mod queue;
 pub(crate) mod reading;
 pub(crate) mod rounds;
+pub(crate) mod session;
+mod settling;
 pub(crate) mod subscription;
 pub(crate) mod tail;

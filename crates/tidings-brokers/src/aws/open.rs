@@ -104,6 +104,11 @@ impl Open {
         self.ready.len()
     }
 
+    /// Messages that are ours at all.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Messages that are handed out and not settled.
     pub(crate) fn handed_out(&self) -> usize {
         self.handed.len()

@@ -4,7 +4,7 @@ use super::error::{Failure, Fault, Speaker};
 use super::rounds::Rounds;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tidings_core::broker::{BrokerError, PublishError, PublishOutcome};
+use tidings_core::broker::{BrokerError, KeyOrder, PublishError, PublishOutcome};
 use tidings_core::limits::{AWS_MESSAGE_BYTES_MAX, AWS_PUBLISH_LIMIT, AWS_REQUESTS_IN_FLIGHT_MAX};
 use tidings_core::seam::Clock;
 use tidings_core::{BoxFuture, Envelope, ErrorClass, codes};
@@ -15,16 +15,17 @@ pub(crate) struct Sent {
     pub(crate) stop: bool,
 }
 
-/// Sends events, in the order of each key.
+/// Sends events, in the order of each key where the service keeps one.
 ///
 /// `send` takes the places of the events of one request.
 pub(crate) async fn publish<'a>(
     batch: &[Envelope],
     prepared: Vec<Result<usize, PublishError>>,
+    order: KeyOrder,
     clock: &dyn Clock,
     send: impl Fn(Vec<usize>) -> BoxFuture<'a, Sent>,
 ) -> Vec<PublishOutcome> {
-    let mut rounds = Rounds::new(batch, prepared);
+    let mut rounds = Rounds::new(batch, prepared, order);
     let ends = clock.elapsed() + AWS_PUBLISH_LIMIT;
     let mut under_way = FuturesUnordered::new();
     loop {

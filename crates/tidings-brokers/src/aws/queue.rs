@@ -6,7 +6,7 @@ use aws_sdk_sqs::config::Builder;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
-    DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName,
+    DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
 };
 use futures_util::stream::{self, StreamExt as _};
 use std::time::Duration;
@@ -117,6 +117,20 @@ impl Queue {
             Err(error) => repeated(receipts.len(), &Failure::from(error)),
         }
     }
+}
+
+/// About how many messages a queue has, those that somebody holds included.
+pub(crate) async fn count(client: &Client, url: &str) -> Result<u64, Failure> {
+    let counts = [
+        QueueAttributeName::ApproximateNumberOfMessages,
+        QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+    ];
+    let request = client.get_queue_attributes().queue_url(url);
+    let request = request.set_attribute_names(Some(counts.to_vec()));
+    let attributes = request.send().await?.attributes.unwrap_or_default();
+    let count = |name| attributes.get(name)?.parse::<u64>().ok();
+    Ok(counts.iter().filter_map(count).sum())
 }
 
 /// A request for some entries, with an outcome for each.

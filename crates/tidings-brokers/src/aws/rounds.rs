@@ -1,8 +1,8 @@
-//! Which events of a batch may be sent next: several of different keys at once, of one key never more than one, so that nothing overtakes and nothing follows a failure.
+//! Which events of a batch may be sent next: where order is kept, of one key never more than one, so that nothing overtakes; nothing of a key is sent once one of it failed.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use tidings_core::Envelope;
-use tidings_core::broker::{PublishError, PublishOutcome, Receipt};
+use tidings_core::broker::{KeyOrder, PublishError, PublishOutcome, Receipt};
 use tidings_core::limits::{AWS_BATCH_BYTES_MAX, AWS_BATCH_ENTRIES_MAX};
 
 /// The events of one call of publish, and what became of them.
@@ -12,15 +12,19 @@ pub(crate) struct Rounds {
     bytes: Vec<usize>,
     /// By place: the number of the key, where there is one.
     keys: Vec<Option<usize>>,
-    /// By number of a key: what waits behind the event of that key that is ready or on its way.
+    /// By number of a key: what waits behind the event of that key that is ready or on its way. Where there is no order nothing waits.
     waiting: Vec<VecDeque<usize>>,
     ready: BTreeSet<usize>,
     outcomes: Vec<Option<PublishOutcome>>,
 }
 
 impl Rounds {
-    /// `prepared` has for each event its size, or why it cannot be sent at all.
-    pub(crate) fn new(batch: &[Envelope], prepared: Vec<Result<usize, PublishError>>) -> Self {
+    /// `prepared` has for each event its size, or why it cannot be sent at all; `order` is what the service keeps.
+    pub(crate) fn new(
+        batch: &[Envelope],
+        prepared: Vec<Result<usize, PublishError>>,
+        order: KeyOrder,
+    ) -> Self {
         let mut numbers: HashMap<String, usize> = HashMap::new();
         let mut rounds = Self {
             bytes: Vec::with_capacity(batch.len()),
@@ -41,7 +45,7 @@ impl Rounds {
                 broken.push(false);
                 rounds.waiting.push(VecDeque::new());
             }
-            let follows = key.filter(|_| !is_first);
+            let follows = key.filter(|_| !is_first && order != KeyOrder::None);
             let is_broken = key
                 .and_then(|key| broken.get(key).copied())
                 .unwrap_or(false);
@@ -97,6 +101,9 @@ impl Rounds {
             } else {
                 // They stay without an outcome, which is "not attempted" in the end.
                 line.clear();
+                let keys = &self.keys;
+                self.ready
+                    .retain(|ready| *ready < place || keys.get(*ready) != keys.get(place));
             }
         }
         if let Some(slot) = self.outcomes.get_mut(place) {
@@ -140,7 +147,8 @@ mod tests {
             event("5", Some("a")),
             event("6", None),
         ];
-        let mut rounds = Rounds::new(&batch, (0..6).map(|_| Ok(10)).collect());
+        let sizes = (0..6).map(|_| Ok(10)).collect();
+        let mut rounds = Rounds::new(&batch, sizes, KeyOrder::AcrossInstances);
 
         assert_eq!(rounds.next_request(), Some(vec![0, 2, 3, 5]));
         assert_eq!(rounds.next_request(), None);
@@ -159,35 +167,75 @@ mod tests {
     }
 
     #[test]
+    fn without_an_order_events_of_a_key_go_together_until_one_fails() {
+        let batch: Vec<_> = (0..25)
+            .map(|id| event(&id.to_string(), Some(if id == 24 { "b" } else { "a" })))
+            .collect();
+        let sizes = (0..25).map(|_| Ok(1)).collect();
+        let mut rounds = Rounds::new(&batch, sizes, KeyOrder::None);
+
+        let first = rounds.next_request().unwrap();
+        let second = rounds.next_request().unwrap();
+        assert_eq!(
+            (first, second),
+            ((0..10).collect(), (10..20).collect::<Vec<_>>())
+        );
+        for place in 0..10 {
+            let outcome = match place {
+                3 => Err(PublishError::Ambiguous {
+                    reason: "cut".to_owned(),
+                }),
+                _ => Ok(()),
+            };
+            rounds.settle(place, outcome);
+        }
+        (10..20).for_each(|place| rounds.settle(place, Ok(())));
+        assert_eq!(rounds.next_request(), Some(vec![24]));
+        rounds.settle(24, Ok(()));
+        assert_eq!(rounds.next_request(), None);
+
+        let outcomes = rounds.finish();
+        assert!(matches!(outcomes[3], Err(PublishError::Ambiguous { .. })));
+        assert!(outcomes[4].is_ok() && outcomes[19].is_ok());
+        for outcome in &outcomes[20..24] {
+            assert!(matches!(outcome, Err(PublishError::NotAttempted)));
+        }
+    }
+
+    #[test]
     fn a_request_has_at_most_ten_events_and_its_bytes() {
         let batch: Vec<_> = (0..12).map(|id| event(&id.to_string(), None)).collect();
-        let mut rounds = Rounds::new(&batch, (0..12).map(|_| Ok(1)).collect());
+        let sizes = (0..12).map(|_| Ok(1)).collect();
+        let mut rounds = Rounds::new(&batch, sizes, KeyOrder::AcrossInstances);
         assert_eq!(rounds.next_request().unwrap().len(), 10);
         assert_eq!(rounds.next_request().unwrap().len(), 2);
 
         let half = AWS_BATCH_BYTES_MAX / 2;
-        let mut rounds = Rounds::new(&batch[..3], (0..3).map(|_| Ok(half)).collect());
+        let sizes = (0..3).map(|_| Ok(half)).collect();
+        let mut rounds = Rounds::new(&batch[..3], sizes, KeyOrder::None);
         assert_eq!(rounds.next_request().unwrap(), [0, 1]);
         assert_eq!(rounds.next_request().unwrap(), [2]);
     }
 
     #[test]
     fn what_cannot_be_sent_holds_back_the_rest_of_its_key() {
-        let batch = [
-            event("1", Some("a")),
-            event("2", Some("a")),
-            event("3", Some("b")),
-        ];
-        let refused = PublishError::Ambiguous {
-            reason: "x".to_owned(),
-        };
-        let mut rounds = Rounds::new(&batch, vec![Err(refused), Ok(1), Ok(1)]);
+        for order in [KeyOrder::AcrossInstances, KeyOrder::None] {
+            let batch = [
+                event("1", Some("a")),
+                event("2", Some("a")),
+                event("3", Some("b")),
+            ];
+            let refused = PublishError::Ambiguous {
+                reason: "x".to_owned(),
+            };
+            let mut rounds = Rounds::new(&batch, vec![Err(refused), Ok(1), Ok(1)], order);
 
-        assert_eq!(rounds.next_request(), Some(vec![2]));
-        rounds.settle(2, Ok(()));
+            assert_eq!(rounds.next_request(), Some(vec![2]));
+            rounds.settle(2, Ok(()));
 
-        let outcomes = rounds.finish();
-        assert!(matches!(outcomes[1], Err(PublishError::NotAttempted)));
-        assert!(outcomes[2].is_ok());
+            let outcomes = rounds.finish();
+            assert!(matches!(outcomes[1], Err(PublishError::NotAttempted)));
+            assert!(outcomes[2].is_ok());
+        }
     }
 }

@@ -1,19 +1,17 @@
 //! Reading one queue: polls that run ahead, deliveries that are kept from others until they are settled, settling by token.
 
 use super::error::{Failure, Fault, Speaker};
-use super::open::{Open, Standing, sent_at};
-use super::queue::{Poll, Queue};
+use super::open::{Open, sent_at};
+use super::queue::{Poll, Queue, count};
 use super::reading::Reading;
+use super::settling::Settling;
 use aws_sdk_sqs::types::Message;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tidings_core::broker::{
-    BrokerError, Delivery, Receive, Received, Settle, SettleAction, SettleError, Subscription,
-    Token,
-};
+use tidings_core::broker::{BrokerError, Delivery, Receive, Received, Subscription};
 use tidings_core::cloudevents::binding::Carried;
 use tidings_core::limits::{
-    AWS_REQUEST_TIMEOUT, AWS_RETRY_BACKOFF_FIRST, AWS_RETRY_BACKOFF_MAX, SQS_HELD_MAX,
+    AWS_REQUEST_TIMEOUT, AWS_RETRY_BACKOFF_FIRST, AWS_RETRY_BACKOFF_MAX, SQS_COUNT_FRESH,
     SQS_POLL_PAUSE, SQS_WAIT_FIRST,
 };
 use tidings_core::seam::Clock;
@@ -38,29 +36,33 @@ pub(crate) struct Parts {
     pub(crate) closed: watch::Receiver<bool>,
 }
 
-struct Shared {
-    parts: Parts,
+pub(super) struct Shared {
+    pub(super) parts: Parts,
     /// Guards what is open; held for moments, never over a request.
     state: Mutex<State>,
     /// Something to hand out or to tell.
-    changed: Notify,
+    pub(super) changed: Notify,
     /// Room for further messages.
-    room: Notify,
+    pub(super) room: Notify,
+    /// Somebody wants to know whether messages are elsewhere.
+    asked: Notify,
     stopped: watch::Sender<bool>,
     /// Held while extensions are under way: what shows messages to others waits for them, because one that came behind would hide them again.
-    extending: tokio::sync::Mutex<()>,
+    pub(super) extending: tokio::sync::Mutex<()>,
     /// Guards the tasks, for whoever awaits their end.
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-struct State {
-    open: Open,
+pub(super) struct State {
+    pub(super) open: Open,
     /// Told once by the receive half.
     failure: Option<BrokerError>,
     /// The last poll found nothing, and nothing has happened since that could have brought something.
-    quiet: bool,
+    pub(super) quiet: bool,
+    /// When it was last counted that nobody else held anything.
+    alone_at: Option<Duration>,
     /// How often something was settled.
-    settled: u64,
+    pub(super) settled: u64,
 }
 
 /// Begins to read.
@@ -71,11 +73,13 @@ pub(crate) fn subscribe(parts: Parts) -> Subscription {
             open: Open::new(&parts.queue.name),
             failure: None,
             quiet: false,
+            alone_at: None,
             settled: 0,
         }),
         parts,
         changed: Notify::new(),
         room: Notify::new(),
+        asked: Notify::new(),
         stopped: watch::Sender::new(false),
         extending: tokio::sync::Mutex::new(()),
         tasks: Mutex::new(Vec::new()),
@@ -84,6 +88,7 @@ pub(crate) fn subscribe(parts: Parts) -> Subscription {
         shared.own(poll(shared.clone()));
     }
     shared.own(keep(Arc::downgrade(&shared)));
+    shared.own(look_around(shared.clone()));
     Subscription {
         receive: Box::new(Receiving(shared.clone())),
         settle: Arc::new(Settling(shared)),
@@ -92,7 +97,7 @@ pub(crate) fn subscribe(parts: Parts) -> Subscription {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,7 +114,7 @@ impl Shared {
         *self.stopped.borrow()
     }
 
-    fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.stopped.send_replace(true);
         self.room.notify_waiters();
         self.changed.notify_waiters();
@@ -122,6 +127,14 @@ impl Shared {
             () = self.parts.clock.sleep(time) => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
+    }
+
+    /// Whether what was counted at a time is all ours; notes it for whoever asked.
+    fn is_all(&self, messages: u64, at: Duration) -> bool {
+        let mut state = self.lock();
+        let is_all = messages <= state.open.held() as u64;
+        state.alone_at = is_all.then_some(at);
+        is_all
     }
 
     /// How many messages may be received now; `None` once reading is stopped.
@@ -164,7 +177,7 @@ impl Shared {
     }
 
     /// Gives messages that are not open any more back to others, behind any extension that is under way.
-    async fn give_back(&self, receipts: Vec<String>) -> Vec<Result<(), Failure>> {
+    pub(super) async fn give_back(&self, receipts: Vec<String>) -> Vec<Result<(), Failure>> {
         drop(self.extending.lock().await);
         let receipts: Vec<_> = receipts
             .into_iter()
@@ -304,6 +317,30 @@ async fn keep(shared: Weak<Shared>) {
     }
 }
 
+/// Counts, when somebody asks, whether the queue has messages beside ours: an instance that was killed may hold some, and then they come to us once their
+/// time is over.
+async fn look_around(shared: Arc<Shared>) {
+    let mut stopped = shared.stopped.subscribe();
+    loop {
+        tokio::select! {
+            () = shared.asked.notified() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        let at = shared.parts.clock.elapsed();
+        let queue = &shared.parts.queue;
+        match count(&queue.client, &queue.url).await {
+            Ok(messages) if shared.is_all(messages, at) => {}
+            Ok(_) => shared.pause(SQS_POLL_PAUSE).await,
+            // The poll that finds it missing makes it again.
+            Err(failure) if failure.fault == Fault::Missing => {}
+            Err(failure) => {
+                shared.failed(failure).await;
+                shared.pause(AWS_RETRY_BACKOFF_FIRST).await;
+            }
+        }
+    }
+}
+
 struct Receiving(Arc<Shared>);
 
 impl Receive for Receiving {
@@ -334,10 +371,21 @@ impl Receive for Receiving {
     }
 
     fn is_caught_up(&self) -> bool {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         // Behind a message that is handed out, others of its key may be locked.
         let may_hide = self.0.parts.queue.fifo && state.open.handed_out() > 0;
-        state.quiet && state.open.waiting() == 0 && !may_hide
+        if !state.quiet || state.open.waiting() > 0 || may_hide {
+            state.alone_at = None;
+            return false;
+        }
+        let now = self.0.parts.clock.elapsed();
+        let is_fresh = |at: &Duration| now.saturating_sub(*at) <= SQS_COUNT_FRESH;
+        if state.alone_at.take().as_ref().is_some_and(is_fresh) {
+            return true;
+        }
+        drop(state);
+        self.0.asked.notify_one();
+        false
     }
 
     fn behind(&self, now: Timestamp) -> Option<Duration> {
@@ -380,196 +428,5 @@ impl Shared {
             scope,
             deliveries: deliveries.collect(),
         }))
-    }
-}
-
-struct Settling(Arc<Shared>);
-
-/// A delivery that is open: its place among the outcomes, its token, its receipt, and for how long it is to be kept from others.
-struct Due {
-    place: usize,
-    token: Token,
-    receipt: String,
-    time: Option<Duration>,
-}
-
-impl Settle for Settling {
-    fn settle<'a>(
-        &'a self,
-        outcomes: &'a [(Token, SettleAction)],
-    ) -> BoxFuture<'a, Vec<Result<(), SettleError>>> {
-        Box::pin(async move {
-            let shared = &self.0;
-            let mut answers: Vec<_> = outcomes.iter().map(|_| Ok(())).collect();
-            let (done, hidden) = shared.sort(outcomes, &mut answers);
-            let _ending = Ending::begin(shared, done.iter().chain(&hidden));
-            let receipts: Vec<_> = done.iter().map(|due| due.receipt.clone()).collect();
-            let deleted = shared.parts.queue.delete(&receipts).await;
-            for (due, outcome) in done.into_iter().zip(deleted) {
-                let answer = shared.settled(&due, outcome, "delete a message");
-                put(&mut answers, due.place, answer);
-            }
-            if hidden.iter().any(|due| due.time.is_none()) {
-                drop(shared.extending.lock().await);
-            }
-            let asked = shared.parts.clock.elapsed();
-            let receipts: Vec<_> = hidden
-                .iter()
-                .map(|due| (due.receipt.clone(), due.time.unwrap_or_default()))
-                .collect();
-            let kept = shared.parts.queue.hide(&receipts).await;
-            for (due, outcome) in hidden.into_iter().zip(kept) {
-                let answer = match (due.time, outcome) {
-                    (Some(time), Ok(())) => {
-                        let mut state = shared.lock();
-                        if let Some(place) = state.open.place(due.token) {
-                            state.open.extended(place, asked + time);
-                        }
-                        Ok(())
-                    }
-                    (_, outcome) => {
-                        shared.settled(&due, outcome, "change how long a message is hidden")
-                    }
-                };
-                put(&mut answers, due.place, answer);
-            }
-            shared.room.notify_waiters();
-            answers
-        })
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
-        // What was settled is deleted already.
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn leave(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
-        Box::pin(async move {
-            let shared = &self.0;
-            shared.stop();
-            let now = shared.parts.clock.elapsed();
-            let receipts = shared.lock().open.let_go(now);
-            let returned = shared.give_back(receipts).await;
-            let tasks = {
-                let mut tasks = shared.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::take(&mut *tasks)
-            };
-            for task in tasks {
-                // A task that panicked has nothing left to end.
-                drop(task.await);
-            }
-            let failure = returned.into_iter().filter_map(Result::err);
-            let mut failure = failure
-                .filter(|failure| failure.fault.is_trouble() && failure.fault != Fault::Missing);
-            match failure.next_back() {
-                Some(failure) => {
-                    Err(failure.into_error(&shared.parts.speaker, "give messages back"))
-                }
-                None => Ok(()),
-            }
-        })
-    }
-}
-
-/// Deliveries that requests are about to end. Those that are still open when it is dropped were not ended after all.
-struct Ending<'a> {
-    shared: &'a Shared,
-    tokens: Vec<Token>,
-}
-
-impl<'a> Ending<'a> {
-    /// What is only extended is not ended.
-    fn begin<'b>(shared: &'a Shared, due: impl Iterator<Item = &'b Due>) -> Self {
-        let ended = due.filter(|due| due.time.is_none());
-        let tokens: Vec<_> = ended.map(|due| due.token).collect();
-        let ending = Self { shared, tokens };
-        ending.mark(true);
-        ending
-    }
-
-    fn mark(&self, is_ending: bool) {
-        let mut state = self.shared.lock();
-        for token in &self.tokens {
-            state.open.is_ending(*token, is_ending);
-        }
-    }
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.mark(false);
-    }
-}
-
-impl Shared {
-    /// Those to delete, and those to hide or to show; what needs no request is answered at once.
-    fn sort(
-        &self,
-        outcomes: &[(Token, SettleAction)],
-        answers: &mut [Result<(), SettleError>],
-    ) -> (Vec<Due>, Vec<Due>) {
-        let now = self.parts.clock.elapsed();
-        let mut state = self.lock();
-        state.settled += 1;
-        state.quiet &= !self.parts.queue.fifo;
-        let (mut done, mut hidden) = (Vec::new(), Vec::new());
-        for (place, &(token, action)) in outcomes.iter().enumerate() {
-            let receipt = match state.open.standing(token, now) {
-                Standing::Open(receipt) => receipt,
-                Standing::Stale => {
-                    put(answers, place, Err(SettleError::Stale));
-                    continue;
-                }
-                Standing::Unknown => {
-                    put(answers, place, Err(SettleError::Unknown));
-                    continue;
-                }
-            };
-            let mut due = Due {
-                place,
-                token,
-                receipt,
-                time: None,
-            };
-            match action {
-                SettleAction::Ack => done.push(due),
-                // Shown to others it could come behind later ones of its key that we have already: it waits here, and they behind it.
-                SettleAction::Release if self.parts.queue.fifo => {
-                    state.open.put_back(token);
-                    self.changed.notify_waiters();
-                }
-                SettleAction::Release => hidden.push(due),
-                SettleAction::Extend(time) => {
-                    due.time = Some(time.clamp(self.parts.reading.visibility, SQS_HELD_MAX));
-                    hidden.push(due);
-                }
-            }
-        }
-        (done, hidden)
-    }
-
-    fn settled(
-        &self,
-        due: &Due,
-        outcome: Result<(), Failure>,
-        action: &'static str,
-    ) -> Result<(), SettleError> {
-        match outcome {
-            Ok(()) => {
-                self.lock().open.forget(due.token);
-                Ok(())
-            }
-            Err(failure) if matches!(failure.fault, Fault::Receipt | Fault::Missing) => {
-                self.lock().open.forget(due.token);
-                Err(SettleError::Stale)
-            }
-            Err(failure) => Err(failure.into_error(&self.parts.speaker, action).into()),
-        }
-    }
-}
-
-fn put(answers: &mut [Result<(), SettleError>], place: usize, answer: Result<(), SettleError>) {
-    if let Some(slot) = answers.get_mut(place) {
-        *slot = answer;
     }
 }

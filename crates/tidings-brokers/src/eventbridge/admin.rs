@@ -12,20 +12,17 @@ use tidings_core::broker::{
 impl EventBridgeBroker {
     async fn group_queues(&self) -> Result<Vec<GroupQueue>, BrokerError> {
         let config = &self.0.config;
-        self.0.queues.groups(&config.prefix, &config.bus).await
+        self.0
+            .session
+            .queues
+            .groups(&config.prefix, &config.bus)
+            .await
     }
 
     async fn group(&self, group: &GroupName) -> Result<GroupQueue, BrokerError> {
-        let groups = self.group_queues().await?;
-        let found = groups.into_iter().find(|found| found.group == *group);
-        found.ok_or_else(|| unknown(group))
-    }
-}
-
-fn unknown(group: &GroupName) -> BrokerError {
-    BrokerError::GroupUnknown {
-        group: group.to_string(),
-        similar: None,
+        let config = &self.0.config;
+        let (prefix, of) = (&config.prefix, &config.bus);
+        self.0.session.group(prefix, of, group).await
     }
 }
 
@@ -52,8 +49,7 @@ impl Admin for EventBridgeBroker {
     fn lag<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Result<GroupLag, BrokerError>> {
         Box::pin(async move {
             let queue = self.group(group).await?;
-            let lag = self.0.queues.lag(&queue.url).await?;
-            lag.ok_or_else(|| unknown(group))
+            self.0.session.lag(&queue).await
         })
     }
 
@@ -62,11 +58,7 @@ impl Admin for EventBridgeBroker {
         _group: &'a GroupName,
         _start: StartAt,
     ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
-        Box::pin(std::future::ready(Err(BrokerError::Unsupported {
-            broker: self.0.speaker.broker,
-            what: "move a group to another place: a queue keeps nothing that was settled"
-                .to_owned(),
-        })))
+        Box::pin(std::future::ready(Err(self.0.session.cannot_seek())))
     }
 
     fn remove<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Result<(), BrokerError>> {
@@ -75,7 +67,7 @@ impl Admin for EventBridgeBroker {
             self.0
                 .remove_rule(&self.0.rule_name(group.as_str()))
                 .await?;
-            self.0.queues.delete(&queue.url).await
+            self.0.session.queues.delete(&queue.url).await
         })
     }
 }

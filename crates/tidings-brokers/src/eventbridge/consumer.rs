@@ -4,21 +4,16 @@ use super::Inner;
 use super::mapping;
 use super::topology::Way;
 use crate::aws::group::Found;
-use crate::aws::subscription::{Parts, Rejoin, subscribe as read_queue};
+use crate::aws::subscription::{Parts, Read, Rejoin, subscribe as read_queue};
 use std::sync::Arc;
 use tidings_core::Pattern;
-use tidings_core::broker::{BrokerError, StartAt, SubscribeRequest, Subscription};
+use tidings_core::broker::{BrokerError, SubscribeRequest, Subscription};
 
 pub(super) async fn subscribe(
     inner: &Arc<Inner>,
     request: &SubscribeRequest,
 ) -> Result<Subscription, BrokerError> {
-    if matches!(request.start, StartAt::Position(_) | StartAt::Time(_)) {
-        return Err(BrokerError::Unsupported {
-            broker: inner.speaker.broker,
-            what: "begin a group at a position or a time; a new group begins with what is published from now on".to_owned(),
-        });
-    }
+    inner.session.check_start(request.start)?;
     let bus = inner.bus_arn().await?;
     let way = inner.way_of(request, Some(&bus));
     let found = inner.join(&way, &request.patterns).await?;
@@ -27,7 +22,7 @@ pub(super) async fn subscribe(
         Arc::new(move || {
             let (inner, way, patterns) = (inner.clone(), way.clone(), patterns.clone());
             Box::pin(async move {
-                inner.know_bus(None);
+                inner.session.know(None);
                 inner.bus_arn().await?;
                 inner.join(&way, &patterns).await.map(drop)
             })
@@ -41,25 +36,12 @@ impl Inner {
     pub(super) async fn join(&self, way: &Way, patterns: &[Pattern]) -> Result<Found, BrokerError> {
         let ensure = self.config.ensure;
         let (items, found) = self.bring_way(way, patterns, true, ensure).await?;
-        let wrong = items.into_iter().find(|item| !item.state.is_good());
-        if let Some(item) = wrong {
-            return Err(self.not_good(&item.what, item.state));
-        }
-        found.ok_or(BrokerError::Bug {
-            what: "a look at the topology",
-        })
+        self.session.all_good(items, found)
     }
 
     pub(super) fn parts(self: &Arc<Self>, found: Found, rejoin: Option<Rejoin>) -> Parts {
         let bus = self.config.bus.clone();
-        Parts {
-            queue: found.queue,
-            reading: self.config.reading,
-            speaker: self.speaker.clone(),
-            clock: self.clock.clone(),
-            read: Arc::new(move |message| mapping::read(message, &bus)),
-            rejoin,
-            closed: self.closed.subscribe(),
-        }
+        let read: Read = Arc::new(move |message| mapping::read(message, &bus));
+        self.session.parts(found, self.config.reading, read, rejoin)
     }
 }

@@ -4,13 +4,12 @@ use super::exact;
 use crate::aws::open::sent_at;
 use crate::aws::publishing::check_size;
 use aws_sdk_sqs::types::Message;
-use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use tidings_core::broker::PublishError;
 use tidings_core::cloudevents::binding::{
-    Binding, Carried, FOREIGN_TYPE, Incoming, Origin, structured,
+    Binding, Body, Carried, FOREIGN_TYPE, Incoming, Origin, structured,
 };
 use tidings_core::limits::{
     EVENTBRIDGE_RESOURCE_CHARS_MAX, EVENTBRIDGE_SOURCE_CHARS_MAX, EVENTBRIDGE_TYPE_CHARS_MAX,
@@ -133,8 +132,6 @@ impl<'a> Incomer<'a> {
 pub(crate) fn read(message: &Message, bus: &str) -> Carried {
     let body = message.body().unwrap_or_default();
     let incomer = Incomer::of(body);
-    let place = format!("sqs:{}", message.message_id().unwrap_or_default());
-    let source = format!("eventbridge://{bus}");
     let detail = incomer.as_ref().map(Incomer::detail);
     let is_ours = detail.as_deref().is_some_and(is_cloud_event);
     if let (Some(incomer), Some(detail)) = (&incomer, &detail)
@@ -146,17 +143,14 @@ pub(crate) fn read(message: &Message, bus: &str) -> Carried {
             problem: None,
         };
     }
-    let carried = match detail.filter(|_| is_ours) {
-        Some(detail) => Bytes::from(detail),
-        None => Bytes::copy_from_slice(body.as_bytes()),
-    };
+    let carried = detail.as_deref().filter(|_| is_ours).unwrap_or(body);
     let mut carried = Binding::HTTP.read(Incoming {
         content_type: None,
         headers: &[],
-        body: Some(&carried),
+        body: Some(Body::Borrowed(carried.as_bytes())),
         origin: Origin {
-            place: &place,
-            source: &source,
+            place: &format_args!("sqs:{}", message.message_id().unwrap_or_default()),
+            source: &format_args!("eventbridge://{bus}"),
             key: None,
             event_type: None,
             timestamp: sent_at(message),

@@ -11,21 +11,17 @@ mod topology;
 
 use crate::BrokerUrl;
 use crate::aws::client::AwsClient;
-use crate::aws::error::Speaker;
-use crate::aws::group::Queues;
-use crate::aws::tail::{Removals, finish};
+use crate::aws::session::{Session, refused};
 use config::EventBridgeConfig;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tidings_core::broker::{
-    Admin, Broker, BrokerError, Capabilities, KeyOrder, PublishError, PublishOutcome, Reader,
-    SubscribeRequest, Subscription, Tail, TailRequest, TopologyItem, TopologyRequest,
+    Admin, Broker, BrokerError, Capabilities, KeyOrder, PublishOutcome, Reader, SubscribeRequest,
+    Subscription, Tail, TailRequest, TopologyItem, TopologyRequest,
 };
 use tidings_core::limits::AWS_PAYLOAD_BYTES_MAX;
 use tidings_core::seam::Clock;
 use tidings_core::{BoxFuture, Envelope};
-use tokio::sync::watch;
 
 const NAME: &str = "EventBridge";
 
@@ -34,22 +30,15 @@ pub struct EventBridgeBroker(Arc<Inner>);
 
 struct Inner {
     config: EventBridgeConfig,
-    speaker: Speaker,
     events: aws_sdk_eventbridge::Client,
-    queues: Queues,
-    clock: Arc<dyn Clock>,
-    /// Guards the full name of the bus once it is known.
-    bus: Mutex<Option<Arc<str>>>,
-    removals: Removals,
-    tails: AtomicU64,
-    closed: watch::Sender<bool>,
+    session: Session,
 }
 
 impl fmt::Debug for EventBridgeBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventBridgeBroker")
             .field("config", &self.0.config)
-            .field("address", &self.0.speaker.address)
+            .field("address", &self.0.session.speaker.address)
             .finish_non_exhaustive()
     }
 }
@@ -62,48 +51,15 @@ impl EventBridgeBroker {
     pub async fn connect(url: &BrokerUrl, clock: Arc<dyn Clock>) -> Result<Self, BrokerError> {
         let config = EventBridgeConfig::of(url)?;
         let aws = AwsClient::new(url).await?;
-        let speaker = Speaker {
-            broker: NAME,
-            address: aws.address.clone(),
-        };
         let inner = Inner {
             config,
             events: aws_sdk_eventbridge::Client::new(&aws.config),
-            queues: Queues {
-                client: aws_sdk_sqs::Client::new(&aws.config),
-                speaker: speaker.clone(),
-                aws,
-            },
-            speaker,
-            clock,
-            bus: Mutex::new(None),
-            removals: Removals::default(),
-            tails: AtomicU64::new(0),
-            closed: watch::Sender::new(false),
+            session: Session::new(NAME, aws, clock),
         };
         match inner.bus_arn().await {
             Ok(_) | Err(BrokerError::TopologyMissing { .. }) => Ok(Self(Arc::new(inner))),
             Err(error) => Err(error),
         }
-    }
-}
-
-impl Inner {
-    fn known_bus(&self) -> Option<Arc<str>> {
-        let bus = self.bus.lock().unwrap_or_else(PoisonError::into_inner);
-        bus.clone()
-    }
-
-    fn know_bus(&self, arn: Option<Arc<str>>) {
-        let mut bus = self.bus.lock().unwrap_or_else(PoisonError::into_inner);
-        *bus = arn;
-    }
-
-    fn check_open(&self) -> Result<(), BrokerError> {
-        if *self.closed.borrow() {
-            return Err(BrokerError::Closed);
-        }
-        Ok(())
     }
 }
 
@@ -123,12 +79,9 @@ impl Broker for EventBridgeBroker {
 
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>> {
         Box::pin(async move {
-            match self.0.check_open() {
+            match self.0.session.check_open() {
                 Ok(()) => self.0.publish_batch(batch).await,
-                Err(error) => {
-                    let refused = || Err(PublishError::refused(&error));
-                    batch.iter().map(|_| refused()).collect()
-                }
+                Err(error) => refused(batch, &error),
             }
         })
     }
@@ -138,7 +91,7 @@ impl Broker for EventBridgeBroker {
         request: &'a SubscribeRequest,
     ) -> BoxFuture<'a, Result<Subscription, BrokerError>> {
         Box::pin(async move {
-            self.0.check_open()?;
+            self.0.session.check_open()?;
             consumer::subscribe(&self.0, request).await
         })
     }
@@ -152,7 +105,7 @@ impl Broker for EventBridgeBroker {
         request: TailRequest,
     ) -> BoxFuture<'a, Result<Box<dyn Tail + 'a>, BrokerError>> {
         Box::pin(async move {
-            self.0.check_open()?;
+            self.0.session.check_open()?;
             tail::tail(&self.0, &request).await
         })
     }
@@ -162,7 +115,7 @@ impl Broker for EventBridgeBroker {
         request: TopologyRequest<'a>,
     ) -> BoxFuture<'a, Result<Vec<TopologyItem>, BrokerError>> {
         Box::pin(async move {
-            self.0.check_open()?;
+            self.0.session.check_open()?;
             self.0.topology(request).await
         })
     }
@@ -173,8 +126,7 @@ impl Broker for EventBridgeBroker {
 
     fn close(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
         Box::pin(async move {
-            self.0.closed.send_replace(true);
-            finish(&self.0.removals).await;
+            self.0.session.close().await;
             Ok(())
         })
     }

@@ -4,10 +4,11 @@ use super::Inner;
 use super::mapping::{self, Outgoing};
 use crate::aws::error::{Failure, Fault};
 use crate::aws::publishing::{Sent, entry_failed, failed, publish};
+use crate::aws::session::refused;
 use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use tidings_core::Envelope;
-use tidings_core::broker::{PublishError, PublishOutcome};
+use tidings_core::broker::{KeyOrder, PublishError, PublishOutcome};
 
 /// How codes of EventBridge begin or end that hold the service guilty; all others hold us.
 const THEIRS: [&str; 2] = ["Internal", "ServiceUnavailable"];
@@ -15,8 +16,7 @@ const THEIRS: [&str; 2] = ["Internal", "ServiceUnavailable"];
 impl Inner {
     pub(super) async fn publish_batch(&self, batch: &[Envelope]) -> Vec<PublishOutcome> {
         if let Err(error) = self.bus_arn().await {
-            let refused = || Err(PublishError::refused(&error));
-            return batch.iter().map(|_| refused()).collect();
+            return refused(batch, &error);
         }
         let (sizes, entries): (Vec<_>, Vec<_>) = batch
             .iter()
@@ -28,15 +28,21 @@ impl Inner {
             )
             .unzip();
         let entries = &entries;
-        publish(batch, sizes, &*self.clock, |places| {
-            Box::pin(async move {
-                let outgoing = places
-                    .iter()
-                    .filter_map(|place| entries.get(*place)?.as_ref());
-                self.send(outgoing.map(|one| self.entry(one)).collect())
-                    .await
-            })
-        })
+        publish(
+            batch,
+            sizes,
+            KeyOrder::None,
+            &*self.session.clock,
+            |places| {
+                Box::pin(async move {
+                    let outgoing = places
+                        .iter()
+                        .filter_map(|place| entries.get(*place)?.as_ref());
+                    self.send(outgoing.map(|one| self.entry(one)).collect())
+                        .await
+                })
+            },
+        )
         .await
     }
 
@@ -64,9 +70,9 @@ impl Inner {
             Err(failure) => {
                 if failure.fault == Fault::Missing {
                     // It is looked for, and made where that is allowed, with the next batch.
-                    self.know_bus(None);
+                    self.session.know(None);
                 }
-                return failed(failure, count, &self.speaker, || self.bus_missing());
+                return failed(failure, count, &self.session.speaker, || self.bus_missing());
             }
         };
         let mut outcomes: Vec<_> = answer
@@ -77,7 +83,7 @@ impl Inner {
                 Some(code) => {
                     let ours = !THEIRS.iter().any(|word| code.contains(word));
                     let message = entry.error_message().unwrap_or_default();
-                    Err(entry_failed(code, message, ours, &self.speaker))
+                    Err(entry_failed(code, message, ours, &self.session.speaker))
                 }
             })
             .collect();

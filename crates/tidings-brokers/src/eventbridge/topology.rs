@@ -4,6 +4,7 @@ use super::Inner;
 use crate::aws::error::{Failure, Fault};
 use crate::aws::group::{Found, GROUP_TAG, OF_TAG, Wanted, quoted};
 use crate::aws::names::{fitting, matchers, queue_name};
+use crate::aws::session::Session;
 use aws_sdk_eventbridge::types::Target;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -15,8 +16,6 @@ use tidings_core::limits::EVENTBRIDGE_RULE_CHARS_MAX;
 
 /// The bus that every account has.
 const DEFAULT_BUS: &str = "default";
-/// Stands in a command for the number of the account, where nothing tells it yet.
-const ACCOUNT: &str = "$(aws sts get-caller-identity --query Account --output text)";
 const TYPE: &str = "detail-type";
 /// The name of the one target of our rules.
 const TARGET: &str = "tidings";
@@ -31,38 +30,21 @@ pub(super) struct Way {
 impl Inner {
     /// The full name of the bus; made if it is missing and that is allowed.
     pub(super) async fn bus_arn(&self) -> Result<Arc<str>, BrokerError> {
-        if let Some(bus) = self.known_bus() {
+        if let Some(bus) = self.session.known() {
             return Ok(bus);
         }
         let (state, bus) = self.bring_bus(self.config.ensure).await?;
-        bus.ok_or_else(|| self.not_good(&format!("bus {}", self.config.bus), state))
+        bus.ok_or_else(|| {
+            self.session
+                .not_good(&format!("bus {}", self.config.bus), state)
+        })
     }
 
     pub(super) fn bus_missing(&self) -> BrokerError {
         BrokerError::TopologyMissing {
-            broker: self.speaker.broker,
+            broker: self.session.speaker.broker,
             what: format!("bus {}", self.config.bus),
             command: self.bus_command(),
-        }
-    }
-
-    pub(super) fn not_good(&self, what: &str, state: TopologyState) -> BrokerError {
-        let (broker, what) = (self.speaker.broker, what.to_owned());
-        match state {
-            TopologyState::Wrong { reason, way_out } => BrokerError::TopologyWrong {
-                broker,
-                what,
-                reason,
-                way_out,
-            },
-            TopologyState::Missing { command } => BrokerError::TopologyMissing {
-                broker,
-                what,
-                command,
-            },
-            TopologyState::Present | TopologyState::Created => BrokerError::Bug {
-                what: "a look at the topology",
-            },
         }
     }
 
@@ -70,16 +52,16 @@ impl Inner {
         &self,
         ensure: bool,
     ) -> Result<(TopologyState, Option<Arc<str>>), BrokerError> {
-        self.know_bus(None);
+        self.session.know(None);
         let request = self.events.describe_event_bus().name(&self.config.bus);
         match request.send().await.map_err(Failure::from) {
             Ok(answer) => {
                 let bus: Arc<str> = answer.arn.unwrap_or_default().into();
-                self.know_bus(Some(bus.clone()));
+                self.session.know(Some(bus.clone()));
                 return Ok((TopologyState::Present, Some(bus)));
             }
             Err(failure) if failure.fault == Fault::Missing => {}
-            Err(failure) => return Err(self.error(failure, "look for the bus")),
+            Err(failure) => return Err(self.session.error(failure, "look for the bus")),
         }
         if !ensure || self.config.bus == DEFAULT_BUS {
             let command = self.bus_command();
@@ -87,14 +69,14 @@ impl Inner {
         }
         let request = self.events.create_event_bus().name(&self.config.bus);
         let answer = request.send().await.map_err(Failure::from);
-        let answer = answer.map_err(|failure| self.error(failure, "make the bus"))?;
+        let answer = answer.map_err(|failure| self.session.error(failure, "make the bus"))?;
         let bus: Arc<str> = answer.event_bus_arn.unwrap_or_default().into();
-        self.know_bus(Some(bus.clone()));
+        self.session.know(Some(bus.clone()));
         Ok((TopologyState::Created, Some(bus)))
     }
 
     fn bus_command(&self) -> String {
-        let options = &self.queues.aws.options;
+        let options = &self.session.queues.aws.options;
         format!(
             "aws events create-event-bus --name {} {options}",
             self.config.bus
@@ -141,8 +123,8 @@ impl Inner {
         tags: Vec<(&'static str, String)>,
         bus: Option<&str>,
     ) -> Way {
-        let aws = &self.queues.aws;
-        let account = bus.and_then(|bus| bus.split(':').nth(4)).unwrap_or(ACCOUNT);
+        let aws = &self.session.queues.aws;
+        let account = Session::account(bus);
         let rule = self.rule_name(name);
         let path = if self.config.bus == DEFAULT_BUS {
             rule.clone()
@@ -158,7 +140,7 @@ impl Inner {
                 tags,
                 service: "events.amazonaws.com",
                 sender: format!("arn:{partition}:events:{region}:{account}:rule/{path}"),
-                account: account.to_owned(),
+                account,
             },
         }
     }
@@ -171,7 +153,7 @@ impl Inner {
         bus_is_there: bool,
         ensure: bool,
     ) -> Result<(Vec<TopologyItem>, Option<Found>), BrokerError> {
-        let (state, found) = self.queues.bring(&way.queue, ensure).await?;
+        let (state, found) = self.session.queues.bring(&way.queue, ensure).await?;
         let mut items = vec![TopologyItem {
             what: format!("queue {}", way.queue.name),
             state,
@@ -188,7 +170,7 @@ impl Inner {
         });
         let state = match &found {
             Some(found) if rule_is_there => self.bring_target(way, &found.arn, ensure).await?,
-            _ => self.target_missing(way, &self.queues.arn(&way.queue)),
+            _ => self.target_missing(way, &self.session.queues.arn(&way.queue)),
         };
         items.push(TopologyItem {
             what: format!("target queue {} of rule {}", way.queue.name, way.rule),
@@ -212,7 +194,7 @@ impl Inner {
             let request = self.events.put_rule().name(&way.rule);
             let request = request.event_bus_name(&self.config.bus);
             let answer = request.event_pattern(wanted.to_string()).send().await;
-            answer.map_err(|error| self.error(error.into(), "make a rule"))?;
+            answer.map_err(|error| self.session.error(error.into(), "make a rule"))?;
             return Ok(TopologyState::Created);
         }
         if found.is_none() {
@@ -234,7 +216,7 @@ impl Inner {
                 Ok(Some(serde_json::from_str(&pattern).unwrap_or(Value::Null)))
             }
             Err(failure) if failure.fault == Fault::Missing => Ok(None),
-            Err(failure) => Err(self.error(failure, "look for a rule")),
+            Err(failure) => Err(self.session.error(failure, "look for a rule")),
         }
     }
 
@@ -246,7 +228,7 @@ impl Inner {
     ) -> Result<TopologyState, BrokerError> {
         let request = self.events.list_targets_by_rule().rule(&way.rule);
         let answer = request.event_bus_name(&self.config.bus).send().await;
-        let answer = answer.map_err(|error| self.error(error.into(), "look at a rule"))?;
+        let answer = answer.map_err(|error| self.session.error(error.into(), "look at a rule"))?;
         if answer.targets().iter().any(|target| target.arn() == queue) {
             return Ok(TopologyState::Present);
         }
@@ -260,7 +242,8 @@ impl Inner {
             .targets(target.expect("id and name are given"))
             .send()
             .await;
-        let answer = answer.map_err(|error| self.error(error.into(), "send a rule to a queue"))?;
+        let answer =
+            answer.map_err(|error| self.session.error(error.into(), "send a rule to a queue"))?;
         match answer.failed_entries().first() {
             None => Ok(TopologyState::Created),
             Some(entry) => {
@@ -269,7 +252,7 @@ impl Inner {
                     fault: Fault::of_code(code, true),
                     reason: format!("{code}: {}", entry.error_message().unwrap_or_default()),
                 };
-                Err(self.error(failure, "send a rule to a queue"))
+                Err(self.session.error(failure, "send a rule to a queue"))
             }
         }
     }
@@ -286,7 +269,7 @@ impl Inner {
             way.rule,
             self.config.bus,
             quoted(&filter(patterns).to_string()),
-            self.queues.aws.options
+            self.session.queues.aws.options
         )
     }
 
@@ -294,7 +277,7 @@ impl Inner {
         TopologyState::Missing {
             command: format!(
                 "aws events put-targets --rule {} --event-bus-name {} --targets Id={TARGET},Arn={queue} {}",
-                way.rule, self.config.bus, self.queues.aws.options
+                way.rule, self.config.bus, self.session.queues.aws.options
             ),
         }
     }
@@ -313,14 +296,10 @@ impl Inner {
     fn unless_missing(&self, outcome: Result<(), Failure>) -> Result<(), BrokerError> {
         match outcome {
             Err(failure) if failure.fault != Fault::Missing => {
-                Err(self.error(failure, "remove a rule"))
+                Err(self.session.error(failure, "remove a rule"))
             }
             _ => Ok(()),
         }
-    }
-
-    pub(super) fn error(&self, failure: Failure, action: &'static str) -> BrokerError {
-        failure.into_error(&self.speaker, action)
     }
 }
 

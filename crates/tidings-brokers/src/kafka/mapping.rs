@@ -6,11 +6,10 @@ use rdkafka::message::{
     BorrowedHeaders, BorrowedMessage, Header, Headers, Message as _, OwnedHeaders,
 };
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tidings_core::broker::{BrokerError, PublishError};
-use tidings_core::cloudevents::binding::{Binding, Carried, Incoming, Message, Origin};
+use tidings_core::cloudevents::binding::{Binding, Body, Carried, Incoming, Message, Origin};
 use tidings_core::{Envelope, ErrorClass, Pattern, Timestamp, codes};
 
 /// The broker's name in messages.
@@ -70,28 +69,21 @@ pub(super) struct Incomer {
 /// Reads records of one topic.
 pub(super) struct RecordReader {
     topic: Arc<str>,
-    source: String,
-    place: String,
 }
 
 impl RecordReader {
     pub(super) fn new(topic: &Arc<str>) -> Self {
         Self {
             topic: Arc::clone(topic),
-            source: format!("kafka://{topic}"),
-            place: String::new(),
         }
     }
 
     /// Reads whatever a record holds.
-    pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> Incomer {
+    pub(super) fn read(&self, message: &BorrowedMessage<'_>) -> Incomer {
         let partition = message.partition();
         let offset = u64::try_from(message.offset()).unwrap_or(0);
-        self.place.clear();
-        // Writing to a String does not fail.
-        let _ = write!(self.place, "{}/{partition}/{offset}", self.topic);
         let append_time = append_time(message);
-        let body = message.payload().map(Bytes::copy_from_slice);
+        let body = message.payload();
         let mut content_type = None;
         let mut headers = Vec::new();
         if let Some(given) = message.headers() {
@@ -108,10 +100,10 @@ impl RecordReader {
         let carried = Binding::KAFKA.read(Incoming {
             content_type,
             headers: &headers,
-            body: body.as_ref(),
+            body: body.map(Body::Borrowed),
             origin: Origin {
-                place: &self.place,
-                source: &self.source,
+                place: &format_args!("{}/{partition}/{offset}", self.topic),
+                source: &format_args!("kafka://{}", self.topic),
                 key: message.key().and_then(|key| std::str::from_utf8(key).ok()),
                 event_type: None,
                 timestamp: append_time,
@@ -121,7 +113,7 @@ impl RecordReader {
             partition,
             offset,
             append_time,
-            bytes: body.map_or(0, |body| body.len()) + RECORD_BYTES,
+            bytes: body.map_or(0, <[u8]>::len) + RECORD_BYTES,
             carried,
         }
     }

@@ -4,7 +4,8 @@ use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use tidings_core::cloudevents::binding::{self, Binding, Carried, Incoming, Origin};
+use std::fmt;
+use tidings_core::cloudevents::binding::{self, Binding, Body, Carried, Incoming, Origin};
 use tidings_core::limits::NATS_HEADER_BYTES_MAX;
 use tidings_core::{DedupeKey, Envelope, Pattern, Timestamp};
 
@@ -39,14 +40,28 @@ pub(super) fn subject(prefix: &str, event_type: &str) -> String {
     subject
 }
 
-/// The event type of a subject.
-fn event_type(prefix: &str, subject: &str) -> Option<String> {
-    let rest = subject.strip_prefix(prefix)?.strip_prefix('.')?;
-    let segments = rest.split('.').map(|token| match token {
-        EMPTY => String::new(),
-        token => percent_decode_str(token).decode_utf8_lossy().into_owned(),
-    });
-    Some(segments.collect::<Vec<_>>().join("."))
+/// What stands behind the prefix of a subject, printed as the event type that it was made of.
+struct SubjectType<'a>(&'a str);
+
+impl<'a> SubjectType<'a> {
+    fn of(prefix: &str, subject: &'a str) -> Option<Self> {
+        let rest = subject.strip_prefix(prefix)?.strip_prefix('.')?;
+        Some(Self(rest))
+    }
+}
+
+impl fmt::Display for SubjectType<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, token) in self.0.split('.').enumerate() {
+            if place > 0 {
+                f.write_str(".")?;
+            }
+            if token != EMPTY {
+                f.write_str(&percent_decode_str(token).decode_utf8_lossy())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn token(segment: &str) -> String {
@@ -84,7 +99,8 @@ fn message_id(envelope: &Envelope) -> String {
 /// The event that a message carries, or its bytes with the reason why it carries none.
 pub(super) fn read(stream: &str, prefix: &str, found: Found<'_>) -> Carried {
     let mut content_type = None;
-    let mut headers: Vec<(&str, &[u8])> = Vec::new();
+    let mut headers: Vec<(&str, &[u8])> =
+        Vec::with_capacity(found.headers.map_or(0, HeaderMap::len));
     for (name, values) in found.headers.into_iter().flat_map(HeaderMap::iter) {
         let name: &str = name.as_ref();
         for value in values {
@@ -96,17 +112,19 @@ pub(super) fn read(stream: &str, prefix: &str, found: Found<'_>) -> Carried {
         }
     }
     // The client keeps them in a hash map; a stable order makes reading repeatable.
-    headers.sort_unstable();
-    let event_type = event_type(prefix, found.subject);
+    if binding::order_matters(&headers) {
+        headers.sort_unstable();
+    }
+    let event_type = SubjectType::of(prefix, found.subject);
     Binding::NATS.read(Incoming {
         content_type,
         headers: &headers,
-        body: Some(found.payload),
+        body: Some(Body::Shared(found.payload)),
         origin: Origin {
-            place: &format!("{stream}/{}", found.sequence),
-            source: &format!("nats://{stream}"),
+            place: &format_args!("{stream}/{}", found.sequence),
+            source: &format_args!("nats://{stream}"),
             key: None,
-            event_type: event_type.as_deref(),
+            event_type: event_type.as_ref().map(|text| text as &dyn fmt::Display),
             timestamp: found.timestamp,
         },
     })
@@ -213,9 +231,10 @@ mod tests {
             ("..", "e.%00.%00.%00"),
         ] {
             assert_eq!(subject("e", text), expected);
-            assert_eq!(event_type("e", expected).as_deref(), Some(text));
+            let back = SubjectType::of("e", expected).unwrap();
+            assert_eq!(back.to_string(), text);
         }
-        assert_eq!(event_type("e", "other.x"), None);
+        assert!(SubjectType::of("e", "other.x").is_none());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use tidings_core::cloudevents::binding::{self, Binding, Carried, Incoming, Message, Origin};
+use std::borrow::Cow;
+use std::fmt;
+use tidings_core::cloudevents::binding::{self, Binding, Body, Carried, Incoming, Message, Origin};
 use tidings_core::limits::RABBITMQ_HEADER_BYTES_MAX;
 use tidings_core::{DedupeKey, Envelope, Pattern, Timestamp};
 
@@ -110,14 +112,14 @@ pub(super) struct Found<'a> {
 pub(super) fn read(found: Found<'_>) -> Carried {
     let properties = found.properties;
     let table = properties.headers().as_ref().map(FieldTable::inner);
-    let texts: Vec<(&str, Vec<u8>)> = table
+    let texts: Vec<(&str, Cow<'_, [u8]>)> = table
         .into_iter()
         .flatten()
         .filter_map(|(name, value)| Some((name.as_str(), bytes_of(value)?)))
         .collect();
     let headers: Vec<(&str, &[u8])> = texts
         .iter()
-        .map(|(name, value)| (*name, value.as_slice()))
+        .map(|(name, value)| (*name, value.as_ref()))
         .collect();
     let timestamp = properties
         .timestamp()
@@ -126,12 +128,13 @@ pub(super) fn read(found: Found<'_>) -> Carried {
     Binding::RABBITMQ.read(Incoming {
         content_type: properties.content_type().as_ref().map(ShortString::as_str),
         headers: &headers,
-        body: Some(found.body),
+        body: Some(Body::Shared(found.body)),
         origin: Origin {
-            place: &place(found),
-            source: &format!("amqp://{}", found.exchange),
+            place: &Place(found),
+            source: &format_args!("amqp://{}", found.exchange),
             key: None,
-            event_type: Some(found.routing_key).filter(|key| !key.is_empty()),
+            event_type: Some(&found.routing_key as &dyn fmt::Display)
+                .filter(|_| !found.routing_key.is_empty()),
             timestamp,
         },
     })
@@ -139,28 +142,33 @@ pub(super) fn read(found: Found<'_>) -> Carried {
 
 /// What stands for the place of a message, which a queue does not number: its id if it has one, else what it says. Two foreign messages without an id that say the
 /// same are taken for one.
-fn place(found: Found<'_>) -> String {
-    let Found {
-        exchange,
-        routing_key,
-        properties,
-        body,
-    } = found;
-    if let Some(id) = properties.message_id() {
-        return format!("{exchange}/{id}");
+struct Place<'a>(Found<'a>);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Found {
+            exchange,
+            routing_key,
+            properties,
+            body,
+        } = self.0;
+        if let Some(id) = properties.message_id() {
+            return write!(f, "{exchange}/{id}");
+        }
+        let said = String::from_utf8_lossy(body);
+        let seconds = properties.timestamp().unwrap_or_default();
+        let key = DedupeKey::from_id(&said, Some(&format!("{routing_key} {seconds}")));
+        write!(f, "{exchange}/")?;
+        let mut digits = key.as_bytes().iter();
+        digits.try_for_each(|byte| write!(f, "{byte:02x}"))
     }
-    let said = String::from_utf8_lossy(body);
-    let seconds = properties.timestamp().unwrap_or_default();
-    let key = DedupeKey::from_id(&said, Some(&format!("{routing_key} {seconds}")));
-    let digits = key.as_bytes().iter().map(|byte| format!("{byte:02x}"));
-    format!("{exchange}/{}", digits.collect::<String>())
 }
 
 /// A header that is one value, as text.
-fn bytes_of(value: &AMQPValue) -> Option<Vec<u8>> {
+fn bytes_of(value: &AMQPValue) -> Option<Cow<'_, [u8]>> {
     let text = match value {
-        AMQPValue::LongString(text) => return Some(text.as_bytes().to_vec()),
-        AMQPValue::ByteArray(bytes) => return Some(bytes.as_slice().to_vec()),
+        AMQPValue::LongString(text) => return Some(Cow::Borrowed(text.as_bytes())),
+        AMQPValue::ByteArray(bytes) => return Some(Cow::Borrowed(bytes.as_slice())),
         AMQPValue::ShortString(text) => text.as_str().to_owned(),
         AMQPValue::Boolean(value) => value.to_string(),
         AMQPValue::ShortShortInt(value) => value.to_string(),
@@ -181,7 +189,7 @@ fn bytes_of(value: &AMQPValue) -> Option<Vec<u8>> {
         | AMQPValue::FieldTable(_)
         | AMQPValue::Void => return None,
     };
-    Some(text.into_bytes())
+    Some(Cow::Owned(text.into_bytes()))
 }
 
 #[cfg(test)]

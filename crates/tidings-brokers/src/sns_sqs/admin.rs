@@ -12,22 +12,16 @@ impl SnsSqsBroker {
     async fn group_queues(&self) -> Result<Vec<GroupQueue>, BrokerError> {
         let config = &self.0.config;
         self.0
+            .session
             .queues
             .groups(&config.queue_prefix, &config.topic)
             .await
     }
 
     async fn group(&self, group: &GroupName) -> Result<GroupQueue, BrokerError> {
-        let groups = self.group_queues().await?;
-        let found = groups.into_iter().find(|found| found.group == *group);
-        found.ok_or_else(|| unknown(group))
-    }
-}
-
-fn unknown(group: &GroupName) -> BrokerError {
-    BrokerError::GroupUnknown {
-        group: group.to_string(),
-        similar: None,
+        let config = &self.0.config;
+        let (prefix, of) = (&config.queue_prefix, &config.topic);
+        self.0.session.group(prefix, of, group).await
     }
 }
 
@@ -38,7 +32,7 @@ impl Admin for SnsSqsBroker {
             let mut groups = Vec::new();
             for queue in self.group_queues().await? {
                 let name = queue.url.rsplit('/').next().unwrap_or_default();
-                let Some(found) = self.0.queues.look(name).await? else {
+                let Some(found) = self.0.session.queues.look(name).await? else {
                     continue;
                 };
                 let subscription = self.0.find_subscription(&topic, &found.arn).await?;
@@ -62,8 +56,7 @@ impl Admin for SnsSqsBroker {
     fn lag<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Result<GroupLag, BrokerError>> {
         Box::pin(async move {
             let queue = self.group(group).await?;
-            let lag = self.0.queues.lag(&queue.url).await?;
-            lag.ok_or_else(|| unknown(group))
+            self.0.session.lag(&queue).await
         })
     }
 
@@ -72,11 +65,7 @@ impl Admin for SnsSqsBroker {
         _group: &'a GroupName,
         _start: StartAt,
     ) -> BoxFuture<'a, Result<Option<Position>, BrokerError>> {
-        Box::pin(std::future::ready(Err(BrokerError::Unsupported {
-            broker: self.0.speaker.broker,
-            what: "move a group to another place: a queue keeps nothing that was settled"
-                .to_owned(),
-        })))
+        Box::pin(std::future::ready(Err(self.0.session.cannot_seek())))
     }
 
     fn remove<'a>(&'a self, group: &'a GroupName) -> BoxFuture<'a, Result<(), BrokerError>> {
@@ -84,10 +73,10 @@ impl Admin for SnsSqsBroker {
             let queue = self.group(group).await?;
             let topic = self.0.topic_arn().await?;
             let name = queue.url.rsplit('/').next().unwrap_or_default();
-            if let Some(found) = self.0.queues.look(name).await? {
+            if let Some(found) = self.0.session.queues.look(name).await? {
                 self.0.unsubscribe(&topic, &found.arn).await?;
             }
-            self.0.queues.delete(&queue.url).await
+            self.0.session.queues.delete(&queue.url).await
         })
     }
 }

@@ -3,10 +3,10 @@
 use crate::aws::open::sent_at;
 use crate::aws::publishing::check_size;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
-use bytes::Bytes;
+use std::fmt::Display;
 use tidings_core::Envelope;
 use tidings_core::broker::PublishError;
-use tidings_core::cloudevents::binding::{Binding, Carried, Incoming, Origin, structured};
+use tidings_core::cloudevents::binding::{Binding, Body, Carried, Incoming, Origin, structured};
 
 /// The attribute that subscriptions filter by.
 pub(crate) const TYPE: &str = "type";
@@ -54,9 +54,7 @@ pub(crate) fn write(envelope: &Envelope) -> Result<Outgoing, PublishError> {
 
 /// The event of a message, or its bytes and why they are none.
 pub(crate) fn read(message: &Message, topic: &str) -> Carried {
-    let body = Bytes::copy_from_slice(message.body().unwrap_or_default().as_bytes());
-    let place = format!("sqs:{}", message.message_id().unwrap_or_default());
-    let source = format!("sns://{topic}");
+    let body = message.body().unwrap_or_default().as_bytes();
     let event_type = message
         .message_attributes()
         .and_then(|attributes| attributes.get(TYPE))
@@ -67,12 +65,12 @@ pub(crate) fn read(message: &Message, topic: &str) -> Carried {
     Binding::HTTP.read(Incoming {
         content_type: None,
         headers: &[],
-        body: Some(&body),
+        body: Some(Body::Borrowed(body)),
         origin: Origin {
-            place: &place,
-            source: &source,
+            place: &format_args!("sqs:{}", message.message_id().unwrap_or_default()),
+            source: &format_args!("sns://{topic}"),
             key: key.map(String::as_str),
-            event_type,
+            event_type: event_type.as_ref().map(|text| text as &dyn Display),
             timestamp: sent_at(message),
         },
     })

@@ -10,21 +10,17 @@ mod topology;
 
 use crate::BrokerUrl;
 use crate::aws::client::AwsClient;
-use crate::aws::error::Speaker;
-use crate::aws::group::Queues;
-use crate::aws::tail::{Removals, finish};
+use crate::aws::session::{Session, refused};
 use config::SnsSqsConfig;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tidings_core::broker::{
-    Admin, Broker, BrokerError, Capabilities, KeyOrder, PublishError, PublishOutcome, Reader,
-    SubscribeRequest, Subscription, Tail, TailRequest, TopologyItem, TopologyRequest,
+    Admin, Broker, BrokerError, Capabilities, KeyOrder, PublishOutcome, Reader, SubscribeRequest,
+    Subscription, Tail, TailRequest, TopologyItem, TopologyRequest,
 };
 use tidings_core::limits::AWS_PAYLOAD_BYTES_MAX;
 use tidings_core::seam::Clock;
 use tidings_core::{BoxFuture, Envelope};
-use tokio::sync::watch;
 
 const NAME: &str = "SNS+SQS";
 const NAME_FIFO: &str = "SNS+SQS FIFO";
@@ -36,22 +32,15 @@ pub struct SnsSqsBroker(Arc<Inner>);
 
 struct Inner {
     config: SnsSqsConfig,
-    speaker: Speaker,
     sns: aws_sdk_sns::Client,
-    queues: Queues,
-    clock: Arc<dyn Clock>,
-    /// Guards the full name of the topic once it is known.
-    topic: Mutex<Option<Arc<str>>>,
-    removals: Removals,
-    tails: AtomicU64,
-    closed: watch::Sender<bool>,
+    session: Session,
 }
 
 impl fmt::Debug for SnsSqsBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SnsSqsBroker")
             .field("config", &self.0.config)
-            .field("address", &self.0.speaker.address)
+            .field("address", &self.0.session.speaker.address)
             .finish_non_exhaustive()
     }
 }
@@ -65,24 +54,10 @@ impl SnsSqsBroker {
         let config = SnsSqsConfig::of(url)?;
         let aws = AwsClient::new(url).await?;
         let broker = if config.fifo { NAME_FIFO } else { NAME };
-        let speaker = Speaker {
-            broker,
-            address: aws.address.clone(),
-        };
         let inner = Inner {
             config,
             sns: aws_sdk_sns::Client::new(&aws.config),
-            queues: Queues {
-                client: aws_sdk_sqs::Client::new(&aws.config),
-                speaker: speaker.clone(),
-                aws,
-            },
-            speaker,
-            clock,
-            topic: Mutex::new(None),
-            removals: Removals::default(),
-            tails: AtomicU64::new(0),
-            closed: watch::Sender::new(false),
+            session: Session::new(broker, aws, clock),
         };
         match inner.topic_arn().await {
             Ok(_) | Err(BrokerError::TopologyMissing { .. }) => Ok(Self(Arc::new(inner))),
@@ -92,33 +67,20 @@ impl SnsSqsBroker {
 }
 
 impl Inner {
-    fn known_topic(&self) -> Option<Arc<str>> {
-        let topic = self.topic.lock().unwrap_or_else(PoisonError::into_inner);
-        topic.clone()
-    }
-
-    fn know_topic(&self, arn: Option<Arc<str>>) {
-        let mut topic = self.topic.lock().unwrap_or_else(PoisonError::into_inner);
-        *topic = arn;
-    }
-
-    fn check_open(&self) -> Result<(), BrokerError> {
-        if *self.closed.borrow() {
-            return Err(BrokerError::Closed);
+    fn key_order(&self) -> KeyOrder {
+        if self.config.fifo {
+            KeyOrder::AcrossInstances
+        } else {
+            KeyOrder::None
         }
-        Ok(())
     }
 }
 
 impl Broker for SnsSqsBroker {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            name: self.0.speaker.broker,
-            key_order: if self.0.config.fifo {
-                KeyOrder::AcrossInstances
-            } else {
-                KeyOrder::None
-            },
+            name: self.0.session.speaker.broker,
+            key_order: self.0.key_order(),
             group_leased: false,
             replay: false,
             old_events_for_late_groups: false,
@@ -130,12 +92,9 @@ impl Broker for SnsSqsBroker {
 
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>> {
         Box::pin(async move {
-            match self.0.check_open() {
+            match self.0.session.check_open() {
                 Ok(()) => self.0.publish_batch(batch).await,
-                Err(error) => {
-                    let refused = || Err(PublishError::refused(&error));
-                    batch.iter().map(|_| refused()).collect()
-                }
+                Err(error) => refused(batch, &error),
             }
         })
     }
@@ -145,7 +104,7 @@ impl Broker for SnsSqsBroker {
         request: &'a SubscribeRequest,
     ) -> BoxFuture<'a, Result<Subscription, BrokerError>> {
         Box::pin(async move {
-            self.0.check_open()?;
+            self.0.session.check_open()?;
             consumer::subscribe(&self.0, request).await
         })
     }
@@ -159,7 +118,7 @@ impl Broker for SnsSqsBroker {
         request: TailRequest,
     ) -> BoxFuture<'a, Result<Box<dyn Tail + 'a>, BrokerError>> {
         Box::pin(async move {
-            self.0.check_open()?;
+            self.0.session.check_open()?;
             tail::tail(&self.0, &request).await
         })
     }
@@ -169,7 +128,7 @@ impl Broker for SnsSqsBroker {
         request: TopologyRequest<'a>,
     ) -> BoxFuture<'a, Result<Vec<TopologyItem>, BrokerError>> {
         Box::pin(async move {
-            self.0.check_open()?;
+            self.0.session.check_open()?;
             self.0.topology(request).await
         })
     }
@@ -180,8 +139,7 @@ impl Broker for SnsSqsBroker {
 
     fn close(&self) -> BoxFuture<'_, Result<(), BrokerError>> {
         Box::pin(async move {
-            self.0.closed.send_replace(true);
-            finish(&self.0.removals).await;
+            self.0.session.close().await;
             Ok(())
         })
     }

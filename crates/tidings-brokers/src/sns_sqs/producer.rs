@@ -5,6 +5,7 @@ use super::mapping::{self, Outgoing};
 use crate::aws::error::Failure;
 use crate::aws::names::{deduplication, message_group};
 use crate::aws::publishing::{Sent, entry_failed, failed, publish};
+use crate::aws::session::refused;
 use aws_sdk_sns::operation::publish_batch::PublishBatchOutput;
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 use tidings_core::Envelope;
@@ -16,8 +17,7 @@ impl Inner {
         let topic = match self.topic_arn().await {
             Ok(topic) => topic,
             Err(error) => {
-                let refused = || Err(PublishError::refused(&error));
-                return batch.iter().map(|_| refused()).collect();
+                return refused(batch, &error);
             }
         };
         let (sizes, messages): (Vec<_>, Vec<_>) = batch
@@ -28,15 +28,21 @@ impl Inner {
             })
             .unzip();
         let (topic, messages) = (&*topic, &messages);
-        publish(batch, sizes, &*self.clock, |places| {
-            Box::pin(async move {
-                let entries = places.iter().enumerate().filter_map(|(place, at)| {
-                    let outgoing = messages.get(*at)?.as_ref()?;
-                    Some(self.entry(place, batch.get(*at)?, outgoing))
-                });
-                self.send(topic, entries.collect()).await
-            })
-        })
+        publish(
+            batch,
+            sizes,
+            self.key_order(),
+            &*self.session.clock,
+            |places| {
+                Box::pin(async move {
+                    let entries = places.iter().enumerate().filter_map(|(place, at)| {
+                        let outgoing = messages.get(*at)?.as_ref()?;
+                        Some(self.entry(place, batch.get(*at)?, outgoing))
+                    });
+                    self.send(topic, entries.collect()).await
+                })
+            },
+        )
         .await
     }
 
@@ -78,9 +84,9 @@ impl Inner {
                 outcomes: self.outcomes(count, &answer),
                 stop: false,
             },
-            Err(failure) => failed(failure, count, &self.speaker, || {
+            Err(failure) => failed(failure, count, &self.session.speaker, || {
                 // It is looked for, and made where that is allowed, with the next batch.
-                self.know_topic(None);
+                self.session.know(None);
                 self.topic_missing()
             }),
         }
@@ -109,7 +115,7 @@ impl Inner {
                     entry.code(),
                     message,
                     entry.sender_fault(),
-                    &self.speaker,
+                    &self.session.speaker,
                 ));
             }
         }

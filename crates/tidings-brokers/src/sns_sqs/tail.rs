@@ -3,10 +3,8 @@
 use super::Inner;
 use crate::aws::group::OF_TAG;
 use crate::aws::names::FIFO;
-use crate::aws::subscription::subscribe as read_queue;
-use crate::aws::tail::{QueueTail, Remove};
+use crate::aws::tail::Remove;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tidings_core::broker::{BrokerError, StartAt, Tail, TailRequest};
 
 pub(super) async fn tail<'a>(
@@ -14,10 +12,9 @@ pub(super) async fn tail<'a>(
     request: &TailRequest,
 ) -> Result<Box<dyn Tail + 'a>, BrokerError> {
     if request.start != StartAt::Latest {
-        return Err(BrokerError::Unsupported {
-            broker: inner.speaker.broker,
-            what: "read what was published before; it keeps no history, so that tail shows what is published from now on".to_owned(),
-        });
+        return Err(inner.session.unsupported(
+            "read what was published before; it keeps no history, so that tail shows what is published from now on",
+        ));
     }
     let topic = inner.topic_arn().await?;
     let tags = vec![
@@ -28,42 +25,25 @@ pub(super) async fn tail<'a>(
     let (items, found) = inner
         .bring_group(&wanted, &request.patterns, Some(&topic), true)
         .await?;
-    let wrong = items.into_iter().find(|item| !item.state.is_good());
-    if let Some(item) = wrong {
-        return Err(inner.not_good(&item.what, item.state));
-    }
-    let found = found.ok_or(BrokerError::Bug {
-        what: "a look at the topology",
-    })?;
+    let found = inner.session.all_good(items, found)?;
     let remove: Remove = {
         let (inner, found) = (inner.clone(), found.clone());
         Box::new(move || {
             Box::pin(async move {
                 inner.unsubscribe(&topic, &found.arn).await?;
-                inner.queues.delete(&found.queue.url).await
+                inner.session.queues.delete(&found.queue.url).await
             })
         })
     };
-    let name = found.queue.name.clone();
-    let subscription = read_queue(inner.parts(found, None));
-    let removals = inner.removals.clone();
-    Ok(Box::new(QueueTail::new(
-        subscription,
-        &name,
-        remove,
-        removals,
-    )))
+    let tail = inner.session.tail(inner.parts(found, None), remove);
+    Ok(Box::new(tail))
 }
 
 impl Inner {
-    /// A name that tells a person who finds the queue what it was for, and which process left it behind.
     fn tail_name(&self) -> String {
-        let number = self.tails.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
-        let micros = self.clock.now().as_micros();
         let ending = if self.config.fifo { FIFO } else { "" };
-        let prefix = &self.config.queue_prefix;
-        format!("{prefix}tail-{process}-{micros}-{number}{ending}")
+        let (prefix, name) = (&self.config.queue_prefix, self.session.tail_name());
+        format!("{prefix}{name}{ending}")
     }
 
     pub(super) async fn unsubscribe(&self, topic: &str, queue: &str) -> Result<(), BrokerError> {
@@ -72,7 +52,7 @@ impl Inner {
         };
         let request = self.sns.unsubscribe().subscription_arn(subscription);
         let answer = request.send().await;
-        answer.map_err(|error| self.error(error.into(), "unsubscribe a queue"))?;
+        answer.map_err(|error| self.session.error(error.into(), "unsubscribe a queue"))?;
         Ok(())
     }
 }

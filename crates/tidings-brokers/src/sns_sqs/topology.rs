@@ -5,6 +5,7 @@ use super::mapping::TYPE;
 use crate::aws::error::{Failure, Fault};
 use crate::aws::group::{Found, GROUP_TAG, OF_TAG, Wanted, quoted};
 use crate::aws::names::{matchers, queue_name};
+use crate::aws::session::Session;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,49 +15,29 @@ use tidings_core::broker::{
 };
 use tidings_core::limits::AWS_PAGES_MAX;
 
-/// Stands in a command for the number of the account, where nothing tells it yet.
-const ACCOUNT: &str = "$(aws sts get-caller-identity --query Account --output text)";
 const RAW: &str = "RawMessageDelivery";
 const FILTER: &str = "FilterPolicy";
 
 impl Inner {
     /// The full name of the topic; made if it is missing and that is allowed.
     pub(super) async fn topic_arn(&self) -> Result<Arc<str>, BrokerError> {
-        if let Some(topic) = self.known_topic() {
+        if let Some(topic) = self.session.known() {
             return Ok(topic);
         }
         let (state, topic) = self.bring_topic(self.config.ensure).await?;
         match topic {
             Some(topic) => Ok(topic),
-            None => Err(self.not_good(&format!("topic {}", self.config.topic), state)),
+            None => Err(self
+                .session
+                .not_good(&format!("topic {}", self.config.topic), state)),
         }
     }
 
     pub(super) fn topic_missing(&self) -> BrokerError {
         BrokerError::TopologyMissing {
-            broker: self.speaker.broker,
+            broker: self.session.speaker.broker,
             what: format!("topic {}", self.config.topic),
             command: self.topic_command(),
-        }
-    }
-
-    pub(super) fn not_good(&self, what: &str, state: TopologyState) -> BrokerError {
-        let (broker, what) = (self.speaker.broker, what.to_owned());
-        match state {
-            TopologyState::Wrong { reason, way_out } => BrokerError::TopologyWrong {
-                broker,
-                what,
-                reason,
-                way_out,
-            },
-            TopologyState::Missing { command } => BrokerError::TopologyMissing {
-                broker,
-                what,
-                command,
-            },
-            TopologyState::Present | TopologyState::Created => BrokerError::Bug {
-                what: "a look at the topology",
-            },
         }
     }
 
@@ -65,10 +46,10 @@ impl Inner {
         ensure: bool,
     ) -> Result<(TopologyState, Option<Arc<str>>), BrokerError> {
         if let Some(topic) = self.find_topic().await? {
-            self.know_topic(Some(topic.clone()));
+            self.session.know(Some(topic.clone()));
             return Ok((TopologyState::Present, Some(topic)));
         }
-        self.know_topic(None);
+        self.session.know(None);
         // A topic that is named with its account may be another account's.
         if !ensure || self.config.topic_arn.is_some() {
             let command = self.topic_command();
@@ -79,28 +60,29 @@ impl Inner {
             request = request.attributes("FifoTopic", "true");
         }
         let answer = request.send().await.map_err(Failure::from);
-        let answer = answer.map_err(|failure| self.error(failure, "make the topic"))?;
+        let answer = answer.map_err(|failure| self.session.error(failure, "make the topic"))?;
         let topic: Arc<str> = answer.topic_arn.unwrap_or_default().into();
-        self.know_topic(Some(topic.clone()));
+        self.session.know(Some(topic.clone()));
         Ok((TopologyState::Created, Some(topic)))
     }
 
     async fn find_topic(&self) -> Result<Option<Arc<str>>, BrokerError> {
-        let full = self.known_topic();
+        let full = self.session.known();
         let full = full.or_else(|| self.config.topic_arn.as_deref().map(Into::into));
         if let Some(topic) = full {
             let request = self.sns.get_topic_attributes().topic_arn(&*topic);
             return match request.send().await.map_err(Failure::from) {
                 Ok(_) => Ok(Some(topic)),
                 Err(failure) if failure.fault == Fault::Missing => Ok(None),
-                Err(failure) => Err(self.error(failure, "look for the topic")),
+                Err(failure) => Err(self.session.error(failure, "look for the topic")),
             };
         }
         let ending = format!(":{}", self.config.topic);
         let mut next = None;
         for _ in 0..AWS_PAGES_MAX {
             let answer = self.sns.list_topics().set_next_token(next).send().await;
-            let answer = answer.map_err(|error| self.error(error.into(), "look for the topic"))?;
+            let answer =
+                answer.map_err(|error| self.session.error(error.into(), "look for the topic"))?;
             let mut names = answer.topics().iter().filter_map(|topic| topic.topic_arn());
             if let Some(topic) = names.find(|name| name.ends_with(&ending)) {
                 return Ok(Some(topic.into()));
@@ -119,7 +101,7 @@ impl Inner {
         } else {
             ""
         };
-        let options = &self.queues.aws.options;
+        let options = &self.session.queues.aws.options;
         format!(
             "aws sns create-topic --name {}{ordered} {options}",
             self.config.topic
@@ -165,9 +147,8 @@ impl Inner {
         tags: Vec<(&'static str, String)>,
         topic: Option<&str>,
     ) -> Wanted {
-        let aws = &self.queues.aws;
-        let account = topic.and_then(|topic| topic.split(':').nth(4));
-        let account = account.unwrap_or(ACCOUNT).to_owned();
+        let aws = &self.session.queues.aws;
+        let account = Session::account(topic);
         let sender = topic.map_or_else(
             || {
                 format!(
@@ -197,7 +178,7 @@ impl Inner {
         topic: Option<&str>,
         ensure: bool,
     ) -> Result<(Vec<TopologyItem>, Option<Found>), BrokerError> {
-        let (state, found) = self.queues.bring(wanted, ensure).await?;
+        let (state, found) = self.session.queues.bring(wanted, ensure).await?;
         let mut items = vec![TopologyItem {
             what: format!("queue {}", wanted.name),
             state,
@@ -208,7 +189,7 @@ impl Inner {
                     .await?
             }
             _ => {
-                let queue = self.queues.arn(wanted);
+                let queue = self.session.queues.arn(wanted);
                 let command = self.subscribe_command(&wanted.sender, &queue, patterns);
                 TopologyState::Missing { command }
             }
@@ -245,7 +226,10 @@ impl Inner {
                 request = request.attributes(FILTER, policy.to_string());
             }
             let answer = request.send().await.map_err(Failure::from);
-            answer.map_err(|failure| self.error(failure, "subscribe a queue to the topic"))?;
+            answer.map_err(|failure| {
+                self.session
+                    .error(failure, "subscribe a queue to the topic")
+            })?;
             return Ok(TopologyState::Created);
         };
         let has = self.subscription_attributes(&subscription).await?;
@@ -271,7 +255,7 @@ impl Inner {
             let request = self.sns.set_subscription_attributes();
             let request = request.subscription_arn(&subscription).attribute_name(name);
             let answer = request.attribute_value(value).send().await;
-            answer.map_err(|error| self.error(error.into(), "change a subscription"))?;
+            answer.map_err(|error| self.session.error(error.into(), "change a subscription"))?;
         }
         Ok(TopologyState::Created)
     }
@@ -293,7 +277,7 @@ impl Inner {
             {
                 Ok(answer) => answer,
                 Err(failure) if failure.fault == Fault::Missing => return Ok(None),
-                Err(failure) => return Err(self.error(failure, "list the subscriptions")),
+                Err(failure) => return Err(self.session.error(failure, "list the subscriptions")),
             };
             let mut found = answer.subscriptions().iter();
             let found =
@@ -316,7 +300,8 @@ impl Inner {
     ) -> Result<HashMap<String, String>, BrokerError> {
         let request = self.sns.get_subscription_attributes();
         let answer = request.subscription_arn(subscription).send().await;
-        let answer = answer.map_err(|error| self.error(error.into(), "look at a subscription"))?;
+        let answer =
+            answer.map_err(|error| self.session.error(error.into(), "look at a subscription"))?;
         Ok(answer.attributes.unwrap_or_default())
     }
 
@@ -335,7 +320,7 @@ impl Inner {
             format!(
                 "aws sns set-subscription-attributes --subscription-arn {arn} --attribute-name {name} --attribute-value {} {}",
                 quoted(value),
-                self.queues.aws.options
+                self.session.queues.aws.options
             )
         });
         let names: Vec<_> = wrong.iter().map(|(name, _)| *name).collect();
@@ -353,12 +338,8 @@ impl Inner {
         format!(
             "aws sns subscribe --topic-arn {topic} --protocol sqs --notification-endpoint {queue} --attributes {} {}",
             quoted(&attributes.to_string()),
-            self.queues.aws.options
+            self.session.queues.aws.options
         )
-    }
-
-    pub(super) fn error(&self, failure: Failure, action: &'static str) -> BrokerError {
-        failure.into_error(&self.speaker, action)
     }
 }
 

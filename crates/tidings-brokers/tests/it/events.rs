@@ -6,6 +6,7 @@ use tidings_core::broker::{
     Broker, Delivery, PublishOutcome, Received, SettleAction, StartAt, SubscribeRequest,
     Subscription, Tail,
 };
+use tidings_core::limits::FOLLOW_POLL_INTERVAL;
 use tidings_core::{Envelope, EnvelopeParts};
 
 /// More than any healthy server needs.
@@ -110,6 +111,17 @@ pub(crate) async fn expect_quiet(subscription: &mut Subscription) {
     if let Ok(ids) = tokio::time::timeout(QUIET, quiet).await {
         panic!("came although nothing should: {ids:?}");
     }
+}
+
+/// Waits until the group knows that it has everything; it may have to ask the server.
+pub(crate) async fn until_caught_up(subscription: &Subscription) {
+    let asking = async {
+        while !subscription.receive.is_caught_up() {
+            tokio::time::sleep(FOLLOW_POLL_INTERVAL).await;
+        }
+    };
+    let known = tokio::time::timeout(DEADLINE, asking).await;
+    known.expect("everything was handed out");
 }
 
 /// Settles and expects success.

@@ -27,9 +27,14 @@ pub(crate) fn fresh(test: &str) -> String {
 
 /// The same server for another user.
 pub(crate) fn as_user(url: &str, user: &str, password: &str) -> String {
-    let (scheme, rest) = url.split_once("://").expect("a URL has a scheme");
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{scheme}://{user}:{password}@{host}")
+    let (scheme, _) = url.split_once("://").expect("a URL has a scheme");
+    format!("{scheme}://{user}:{password}@{}", host_of(url))
+}
+
+/// Host and port of a URL, for a proxy before them.
+pub(crate) fn host_of(url: &str) -> &str {
+    let (_, rest) = url.split_once("://").expect("a URL has a scheme");
+    rest.rsplit_once('@').map_or(rest, |(_, host)| host)
 }
 
 /// A URL with further parameters.

@@ -71,6 +71,7 @@ pub(crate) async fn run(global: &Global, arguments: Demo) -> Result<ExitCode, Fa
     let whereabouts = Whereabouts {
         folder: &folder,
         broker: broker.as_ref(),
+        has_history: tidings.broker().capabilities().replay,
     };
     let report = Report::of(facts, &whereabouts, elapsed, &screen);
     report.print(global, &services, &screen)?;
@@ -110,8 +111,14 @@ fn again(arguments: &Demo, folder: &Path) -> String {
         arguments.orders,
         folder.display()
     );
-    if arguments.url.is_some() {
-        command.push_str(" --url URL");
+    for (flag, is_set) in [
+        (" --unordered", arguments.unordered),
+        (" --single-instance", arguments.single_instance),
+        (" --url URL", arguments.url.is_some()),
+    ] {
+        if is_set {
+            command.push_str(flag);
+        }
     }
     command
 }

@@ -95,6 +95,8 @@ pub(super) struct Whereabouts<'a> {
     pub(super) folder: &'a Path,
     /// The broker, where it is not the folder's own log.
     pub(super) broker: Option<&'a Location>,
+    /// Whether what was published can be read again there.
+    pub(super) has_history: bool,
 }
 
 /// Totals of the orders, and the figures of this run.
@@ -110,6 +112,8 @@ pub(super) struct Report {
     data: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
+    #[serde(skip)]
+    has_history: bool,
     #[serde(skip)]
     pieces: u32,
     #[serde(skip)]
@@ -141,6 +145,7 @@ impl Report {
             p99_ms: screen.latency_ms(0.99),
             data: folder.display().to_string(),
             url: whereabouts.broker.map(Location::to_string),
+            has_history: whereabouts.has_history,
             events,
             pieces: facts.pieces,
             charged: facts.charged,
@@ -242,8 +247,9 @@ impl Report {
             "\nThe events are on {url}, the services' own state in {}. Look at them with",
             self.data
         )?;
-        for command in ["consumer lag", "event export --key order-5"] {
-            writeln!(text, "  tidings {command} --url '{url}'")?;
+        writeln!(text, "  tidings consumer lag --url '{url}'")?;
+        if self.has_history {
+            writeln!(text, "  tidings event export --key order-5 --url '{url}'")?;
         }
         Ok(())
     }

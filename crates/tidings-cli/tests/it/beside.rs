@@ -294,6 +294,7 @@ fn a_copy_made_while_everything_runs_is_sound_and_goes_on() {
         .json();
     assert!(copied["end"].as_u64().unwrap() >= 1, "{copied}");
     let again = tidings(["backup"]).argument(&data).argument(&copy).run();
+    assert_eq!(again.code, Some(5), "{}", again.stderr);
     assert!(again.stderr.contains("TD0018"), "{}", again.stderr);
     until("the import ends", || import.line().is_none());
     drop(running);

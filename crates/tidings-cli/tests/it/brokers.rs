@@ -49,6 +49,34 @@ pub(crate) fn rabbitmq() -> Option<Broker> {
     broker("rabbitmq", "TIDINGS_TEST_RABBITMQ_URL", "exchange", &[])
 }
 
+/// A broker of AWS on the server that speaks like it; `name` is the parameter that names the topic or the bus.
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+fn aws(scheme: &str, name: &str, more: &str, declare: &'static [&'static str]) -> Option<Broker> {
+    let broker = broker("moto", "TIDINGS_TEST_AWS_URL", name, declare)?;
+    let (_, server) = broker.url.split_once("://").unwrap();
+    let (host, named) = server.split_once('?').unwrap();
+    let host = host.trim_end_matches('/');
+    // Polls that wait for nothing, so that a command ends as soon as there is nothing left.
+    let url = format!("{scheme}://test:test@{host}?region=us-east-1&wait=0&{named}{more}");
+    Some(Broker { url, declare })
+}
+
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+pub(crate) fn sns_sqs() -> Option<Broker> {
+    aws("sns+sqs", "topic", "", &["--unordered"])
+}
+
+/// What an instance that is killed held comes to the next one after three seconds.
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+pub(crate) fn sns_sqs_fifo() -> Option<Broker> {
+    aws("sns+sqs", "topic", "&fifo=true&visibility=3", &[])
+}
+
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+pub(crate) fn eventbridge() -> Option<Broker> {
+    aws("eventbridge", "bus", "", &["--unordered"])
+}
+
 impl Broker {
     pub(crate) fn export(&self) -> Vec<String> {
         let answer = tidings(["event", "export", "--url", &self.url]).ok();

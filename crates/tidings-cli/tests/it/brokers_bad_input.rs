@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 /// Fails with this code of ours and of the process, naming the way out.
-fn refused(answer: &Answer, exit: i32, code: &str, words: &str) {
+pub(crate) fn refused(answer: &Answer, exit: i32, code: &str, words: &str) {
     assert_eq!(answer.code, Some(exit), "{}", answer.stderr);
     assert!(answer.stderr.contains(code), "{code}: {}", answer.stderr);
     assert!(answer.stderr.contains(words), "{words}: {}", answer.stderr);

@@ -7,9 +7,17 @@ use std::collections::{BTreeMap, HashSet};
 
 const ORDERS: u64 = 120;
 
+/// The server that speaks like AWS takes a request at a time.
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+const ORDERS_ON_AWS: u64 = 12;
+
 impl Broker {
     fn demo(&self, place: &Place) -> Tidings {
-        tidings(["demo", "--orders", &ORDERS.to_string()])
+        self.demo_of(ORDERS, place)
+    }
+
+    fn demo_of(&self, orders: u64, place: &Place) -> Tidings {
+        tidings(["demo", "--orders", &orders.to_string()])
             .arguments(self.declare)
             .arguments(["--url", &self.url])
             .data(&place.data())
@@ -18,8 +26,12 @@ impl Broker {
 
 /// The demo is killed once its first orders are through, and goes on.
 fn killed_once(broker: &Broker) -> Value {
+    killed_once_of(ORDERS, broker)
+}
+
+fn killed_once_of(orders: u64, broker: &Broker) -> Value {
     let place = Place::new();
-    let mut running = broker.demo(&place).start();
+    let mut running = broker.demo_of(orders, &place).start();
     loop {
         let line = running.line().expect("it tells of a parcel before it ends");
         if line.contains("shipment.created") {
@@ -28,21 +40,26 @@ fn killed_once(broker: &Broker) -> Value {
     }
     running.kill();
 
-    let answer = broker.demo(&place).arguments(["-o", "json"]).ok();
-    let report = answer.json();
+    let answer = broker.demo_of(orders, &place).arguments(["-o", "json"]);
+    let report = answer.ok().json();
+    is_complete(orders, &report);
+    report
+}
+
+/// Every order went all its way, but for the one that nobody can pay.
+fn is_complete(orders: u64, report: &Value) {
     let count = |event_type: &str| report["events"][event_type].as_u64().unwrap_or(0);
-    assert_eq!(report["orders"], ORDERS, "{report}");
+    assert_eq!(report["orders"], orders, "{report}");
     assert_eq!(report["dead_letters"], 1, "{report}");
-    assert_eq!(count("order.placed"), ORDERS);
+    assert_eq!(count("order.placed"), orders);
     assert_eq!(
         count("payment.failed") + count("shipment.created") + 1,
-        ORDERS,
+        orders,
         "{report}"
     );
     for earlier in ["payment.succeeded", "stock.reserved"] {
         assert_eq!(count(earlier), count("shipment.created"), "{report}");
     }
-    report
 }
 
 /// What is on the broker: an event may be there twice under one id, but no two say the same of one order.
@@ -106,6 +123,41 @@ fn the_demo_ends_complete_on_rabbitmq_though_it_was_killed() {
         !report["url"].as_str().unwrap().contains(":tidings@"),
         "{report}"
     );
+}
+
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+#[test]
+fn the_demo_ends_complete_on_an_ordered_topic_of_sns_though_it_was_killed() {
+    if let Some(broker) = brokers::sns_sqs_fifo() {
+        killed_once_of(ORDERS_ON_AWS, &broker);
+    }
+}
+
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+#[test]
+fn where_aws_keeps_no_order_the_demo_says_so_and_runs_once_that_is_declared() {
+    for broker in [brokers::sns_sqs(), brokers::eventbridge()] {
+        let Some(broker) = broker else { continue };
+        let place = Place::new();
+
+        let undeclared = Broker {
+            url: broker.url.clone(),
+            declare: &[],
+        };
+        let refused = undeclared.demo_of(ORDERS_ON_AWS, &place).run();
+        crate::brokers_bad_input::refused(&refused, 1, "TD0032", "--unordered");
+
+        let answer = broker.demo_of(ORDERS_ON_AWS, &place).ok();
+        assert!(
+            answer.stdout.contains("└─ shipment.created"),
+            "{}",
+            answer.stdout
+        );
+        // There is no history that could be exported.
+        assert!(!answer.stdout.contains("event export"), "{}", answer.stdout);
+        let report = broker.demo_of(ORDERS_ON_AWS, &place);
+        is_complete(ORDERS_ON_AWS, &report.arguments(["-o", "json"]).ok().json());
+    }
 }
 
 #[test]

@@ -13,6 +13,14 @@ mod bridge;
 mod brokers;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod brokers_bad_input;
+#[cfg(all(
+    feature = "nats",
+    feature = "kafka",
+    feature = "rabbitmq",
+    feature = "sns_sqs",
+    feature = "eventbridge"
+))]
+mod brokers_bad_input_aws;
 mod check;
 mod command;
 mod consumer_later;

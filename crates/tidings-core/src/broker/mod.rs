@@ -55,7 +55,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Hands over a batch of at most [`BATCH_EVENTS_MAX`](crate::limits::BATCH_EVENTS_MAX) events, in order.
     ///
     /// **Guarantee**: one outcome for each event, in the order of the batch. Success means accepted by the broker with the durability that it declares, whoever
-    /// listens. After a failure of one key nothing later of that key in the batch is sent.
+    /// listens. After a failure of one key nothing later of that key in the batch is sent
+    /// any more; a broker that keeps no order may have sent some of it at the same time.
     ///
     /// **Cancel**: dropping the future leaves it unknown which events were accepted; none is accepted in part.
     fn publish<'a>(&'a self, batch: &'a [Envelope]) -> BoxFuture<'a, Vec<PublishOutcome>>;

@@ -78,8 +78,10 @@ pub enum PublishError {
         /// The time limit.
         limit: Duration,
     },
-    /// An earlier event of the same key failed; not written.
-    #[error("not attempted, because an earlier event of its batch failed")]
+    /// An earlier event of the same key failed, or one of the batch after which nothing further was sent; not written.
+    #[error(
+        "not attempted, because an earlier event of its key failed, or one of its batch after which the broker took no other; publish it again after that one"
+    )]
     NotAttempted,
 }
 

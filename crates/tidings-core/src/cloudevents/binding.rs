@@ -4,18 +4,22 @@
 //! Binary mode is used where it carries an envelope exactly; the rest (a payload that would read back as another kind, an extension that is no text, no payload at all)
 //! travels in structured mode, so that nothing changes on the way.
 
+mod attributes;
+
+use self::attributes::{Attributes, is_cloud_event};
 use super::{
-    CAUSATION_ID, CORRELATION_ID, DATA_VERSION, OVERFLOW, SHADOW_PREFIX, SHADOWED, SOURCE_ABSENT,
-    apply_overflow, extension_name,
+    CAUSATION_ID, CORRELATION_ID, DATA_VERSION, OVERFLOW, SOURCE_ABSENT, apply_overflow,
+    extension_name,
 };
 use crate::envelope::CONTENT_TYPE_JSON;
-use crate::envelope_json::{self, EnvelopeJsonError};
+use crate::envelope_json;
 use crate::json_object::{self as object, Members};
 use crate::payload::Carriage;
 use crate::{Envelope, EnvelopeParts, EventType, Payload, Timestamp};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 /// The content type of one event in structured mode.
@@ -26,8 +30,6 @@ const STRUCTURED_PREFIX: &str = "application/cloudevents";
 const BATCH_PREFIX: &str = "application/cloudevents-batch";
 /// The type of a message that says nothing about its type.
 pub const FOREIGN_TYPE: &str = "foreign.received";
-/// Spellings of the prefix that are read on every transport, whatever it writes.
-const PREFIXES: &[&str] = &["ce_", "ce-", "cloudEvents_", "cloudEvents:"];
 
 /// What HTTP and NATS cannot have in a header value, besides what is not ASCII.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'\x7f');
@@ -81,6 +83,38 @@ pub struct Message {
     pub body: Bytes,
 }
 
+/// The body of a message as it was delivered.
+#[derive(Debug, Clone, Copy)]
+pub enum Body<'a> {
+    /// Bytes that an envelope may keep a part of.
+    Shared(&'a Bytes),
+    /// Bytes that end with the message: what an envelope keeps of them is copied.
+    Borrowed(&'a [u8]),
+}
+
+impl<'a> Body<'a> {
+    fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Borrowed(bytes) => bytes,
+        }
+    }
+
+    fn shared(self) -> Option<&'a Bytes> {
+        match self {
+            Self::Shared(bytes) => Some(bytes),
+            Self::Borrowed(_) => None,
+        }
+    }
+
+    fn owned(self) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes.clone(),
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+        }
+    }
+}
+
 /// A message as a transport delivered it.
 #[derive(Debug, Clone, Copy)]
 pub struct Incoming<'a> {
@@ -89,24 +123,37 @@ pub struct Incoming<'a> {
     /// The other headers, as bytes, since foreign ones may be anything.
     pub headers: &'a [(&'a str, &'a [u8])],
     /// The body; `None` where the transport tells an absent body from an empty one.
-    pub body: Option<&'a Bytes>,
+    pub body: Option<Body<'a>>,
     /// What to say of it where it does not say so itself.
     pub origin: Origin<'a>,
 }
 
-/// Where a message was found: what stands in for attributes that a foreign message lacks.
-#[derive(Debug, Clone, Copy)]
+/// Where a message was found: what stands in for attributes that a foreign message lacks. What has to be put together first is printed only for one of those.
+#[derive(Clone, Copy)]
 pub struct Origin<'a> {
     /// Its place, the same at every delivery, for example `events/3/1042`: the id of an event without one.
-    pub place: &'a str,
+    pub place: &'a dyn fmt::Display,
     /// The source of an event that has none, for example `kafka://events`.
-    pub source: &'a str,
+    pub source: &'a dyn fmt::Display,
     /// The transport's own key: the aggregate id of an event that has none.
     pub key: Option<&'a str>,
     /// What the transport says of the type: a subject or a routing key.
-    pub event_type: Option<&'a str>,
+    pub event_type: Option<&'a dyn fmt::Display>,
     /// When the broker took it, if it says so.
     pub timestamp: Option<Timestamp>,
+}
+
+impl fmt::Debug for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Origin");
+        shown
+            .field("place", &self.place.to_string())
+            .field("source", &self.source.to_string())
+            .field("key", &self.key)
+            .field("event_type", &self.event_type.map(ToString::to_string))
+            .field("timestamp", &self.timestamp)
+            .finish()
+    }
 }
 
 /// A message that was read: an event, or the carrier of bytes that are none.
@@ -217,16 +264,12 @@ impl Binding {
                     .to_owned(),
             )
         } else if incoming.content_type.is_some_and(is_structured) {
-            let body = incoming.body.map_or(&b""[..], |body| body.as_ref());
-            super::from_json(body).map_err(|error| error.to_string())
-        } else if incoming
-            .headers
-            .iter()
-            .any(|(name, _)| attribute_name(name).as_deref() == Some("specversion"))
-        {
-            self.read_binary(incoming)
+            super::from_json(bytes_of(incoming)).map_err(|error| error.to_string())
         } else {
-            read_foreign(incoming)
+            match self.read_binary(incoming) {
+                Some(result) => result,
+                None => read_foreign(incoming),
+            }
         };
         match result {
             Ok(envelope) => Carried {
@@ -237,31 +280,51 @@ impl Binding {
         }
     }
 
-    fn read_binary(&self, incoming: Incoming<'_>) -> Result<Envelope, String> {
-        let mut parts = EnvelopeParts::new("", "");
-        let mut overflow = None;
-        let mut given = Given::default();
-        for (header, value) in incoming.headers {
-            let Some(name) = attribute_name(header) else {
-                continue;
-            };
-            let value = self.text(&name, value)?;
-            if name == OVERFLOW {
-                overflow = Some(value.into_owned());
-            } else {
-                given.note(&name);
-                set(&mut parts, &name, value).map_err(|error| error.to_string())?;
-            }
+    /// The event of the headers; none if they are not those of a CloudEvent.
+    fn read_binary(&self, incoming: Incoming<'_>) -> Option<Result<Envelope, String>> {
+        let mut read = Attributes::default();
+        let walked = read.walk(self, incoming.headers);
+        // What stands behind a header that cannot be read was not looked at yet.
+        let is_cloud_event =
+            read.is_cloud_event || (walked.is_err() && is_cloud_event(incoming.headers));
+        if !is_cloud_event {
+            return None;
         }
-        given.check()?;
+        Some(walked.and_then(|()| self.finish(read, incoming)))
+    }
+
+    fn finish(&self, read: Attributes<'_>, incoming: Incoming<'_>) -> Result<Envelope, String> {
+        read.check()?;
+        let Attributes {
+            mut parts,
+            overflow,
+            ..
+        } = read;
         if !self.content_type_is_attribute || parts.content_type.is_none() {
-            parts.content_type = incoming.content_type.map(str::to_owned);
+            parts.content_type = incoming.content_type.map(Cow::Borrowed);
         }
+        let shared = incoming.body.and_then(Body::shared);
         if let Some(overflow) = overflow {
+            // It may say more of the content type, so that the payload comes last.
+            let mut parts = parts
+                .into_parts(shared)
+                .map_err(|error| error.to_string())?;
             apply_overflow(&mut parts, &overflow).map_err(|error| error.to_string())?;
+            let content_type = parts.content_type.as_deref();
+            let payload = payload(content_type, incoming.body.map(Body::bytes))?;
+            parts.payload = payload.map(|(carriage, bytes)| {
+                let bytes = shared.map_or_else(
+                    || Bytes::copy_from_slice(bytes),
+                    |shared| shared.slice_ref(bytes),
+                );
+                Payload::trusted(bytes, carriage)
+            });
+            return Envelope::new(parts).map_err(|error| error.to_string());
         }
-        parts.payload = payload(parts.content_type.as_deref(), incoming.body)?;
-        Envelope::new(parts).map_err(|error| error.to_string())
+        let content_type = parts.content_type.as_deref();
+        let body = incoming.body.map(Body::bytes);
+        parts.payload = payload(content_type, body)?;
+        parts.envelope(shared).map_err(|error| error.to_string())
     }
 
     fn text<'a>(&self, name: &str, value: &'a [u8]) -> Result<Cow<'a, str>, String> {
@@ -275,10 +338,18 @@ impl Binding {
             .strip_prefix('"')
             .and_then(|text| text.strip_suffix('"'))
             .unwrap_or(text);
+        if !text.contains('%') {
+            return Ok(Cow::Borrowed(text));
+        }
         percent_decode_str(text)
             .decode_utf8()
             .map_err(|_| invalid())
     }
+}
+
+/// Whether the order of the headers says something, for transports that do not keep it: it does where there are extensions, or a header twice.
+pub fn order_matters(headers: &[(&str, &[u8])]) -> bool {
+    attributes::order_matters(headers)
 }
 
 /// Writes an envelope in structured mode: one JSON document, any transport.
@@ -350,120 +421,37 @@ fn is_json(content_type: Option<&str>) -> bool {
             .is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"))
 }
 
-/// The attribute that a header carries, if it carries one.
-fn attribute_name(header: &str) -> Option<Cow<'_, str>> {
-    let name = PREFIXES.iter().find_map(|prefix| {
-        begins_with(header, prefix).then(|| header.get(prefix.len()..).unwrap_or_default())
-    })?;
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Some(Cow::Owned(name.to_ascii_lowercase()));
-    }
-    Some(Cow::Borrowed(name))
-}
-
-/// Which of the attributes that every CloudEvent must have were there.
-#[derive(Default)]
-struct Given {
-    id: bool,
-    source: bool,
-    event_type: bool,
-}
-
-impl Given {
-    fn note(&mut self, name: &str) {
-        match name {
-            "id" => self.id = true,
-            "source" => self.source = true,
-            "type" => self.event_type = true,
-            _ => {}
-        }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        for (attribute, given) in [
-            ("id", self.id),
-            ("source", self.source),
-            ("type", self.event_type),
-        ] {
-            if !given {
-                return Err(EnvelopeJsonError::Missing { attribute }.to_string());
-            }
-        }
-        Ok(())
-    }
-}
-
-fn set(
-    parts: &mut EnvelopeParts,
-    name: &str,
-    value: Cow<'_, str>,
-) -> Result<(), EnvelopeJsonError> {
-    match name {
-        "specversion" if value != "1.0" => {
-            return Err(EnvelopeJsonError::SpecVersion {
-                value: value.chars().take(40).collect(),
-            });
-        }
-        "specversion" => {}
-        "id" => parts.event_id = value.into_owned(),
-        "type" => parts.event_type = EventType::carried(value)?,
-        "source" => parts.source = Some(value.into_owned()).filter(|text| text != SOURCE_ABSENT),
-        "subject" => parts.aggregate_id = Some(value.into_owned()),
-        "datacontenttype" => parts.content_type = Some(value.into_owned()),
-        "time" => {
-            let parsed = value.parse();
-            parts.timestamp = Some(parsed.map_err(|source| EnvelopeJsonError::Timestamp {
-                attribute: "time",
-                source,
-            })?);
-        }
-        DATA_VERSION
-            if value
-                .parse::<u32>()
-                .is_ok_and(|number| number.to_string() == value) =>
-        {
-            parts.version = value.parse().ok();
-        }
-        CORRELATION_ID => parts.correlation_id = Some(value.into_owned()),
-        CAUSATION_ID => parts.causation_id = Some(value.into_owned()),
-        _ => {
-            let name = if SHADOWED.contains(&name) {
-                [SHADOW_PREFIX, name].concat()
-            } else {
-                name.to_owned()
-            };
-            let mut quoted = Vec::with_capacity(value.len() + 2);
-            object::write_string(&mut quoted, &value);
-            let quoted = String::from_utf8(quoted).expect("a text stays UTF-8");
-            parts.extensions.push((name, quoted));
-        }
-    }
-    Ok(())
-}
-
-fn payload(content_type: Option<&str>, body: Option<&Bytes>) -> Result<Option<Payload>, String> {
+/// What the payload is, by its content type.
+fn payload<'a>(
+    content_type: Option<&str>,
+    body: Option<&'a [u8]>,
+) -> Result<Option<(Carriage, &'a [u8])>, String> {
     let Some(body) = body else {
         return Ok(None);
     };
     if !is_json(content_type) {
-        return Ok(Some(Payload::binary(body.clone())));
+        return Ok(Some((Carriage::Binary, body)));
     }
     if body.is_empty() {
         return Ok(None);
     }
-    match Payload::json(body.clone()) {
-        Ok(payload) => Ok(Some(payload)),
+    match Payload::check_json(body) {
+        Ok(()) => Ok(Some((Carriage::Json, body))),
         // Without a content type the bytes may be anything.
-        Err(_) if content_type.is_none() => Ok(Some(Payload::binary(body.clone()))),
+        Err(_) if content_type.is_none() => Ok(Some((Carriage::Binary, body))),
         Err(error) => Err(format!(
             "the payload is not JSON, which its content type promises: {error}"
         )),
     }
 }
 
+fn bytes_of(incoming: Incoming<'_>) -> &[u8] {
+    incoming.body.map_or(&b""[..], Body::bytes)
+}
+
 /// A message that is no CloudEvent: the seed's document, or JSON that becomes the payload.
 fn read_foreign(incoming: Incoming<'_>) -> Result<Envelope, String> {
-    let body = incoming.body.map_or(&b""[..], |body| body.as_ref());
+    let body = bytes_of(incoming);
     if let Ok(members) = Members::parse(body) {
         if members.has("event_id") && members.has("event_type") {
             return envelope_json::from_json(body).map_err(|error| error.to_string());
@@ -481,7 +469,7 @@ fn read_foreign(incoming: Incoming<'_>) -> Result<Envelope, String> {
             incoming.content_type.unwrap_or_default()
         ));
     }
-    let payload = Payload::json(Bytes::copy_from_slice(body))
+    let payload = Payload::json(incoming.body.map(Body::owned).unwrap_or_default())
         .map_err(|error| format!("the body is neither a CloudEvent nor JSON: {error}"))?;
     let mut parts = stand_in(incoming.origin);
     parts.payload = Some(payload);
@@ -490,12 +478,11 @@ fn read_foreign(incoming: Incoming<'_>) -> Result<Envelope, String> {
 
 /// The attributes that a foreign message does not have.
 fn stand_in(origin: Origin<'_>) -> EnvelopeParts {
-    let event_type = origin
-        .event_type
-        .filter(|text| EventType::carried(*text).is_ok())
-        .unwrap_or(FOREIGN_TYPE);
-    let mut parts = EnvelopeParts::new(origin.place, event_type);
-    parts.source = Some(origin.source.to_owned());
+    let event_type = origin.event_type.map(ToString::to_string);
+    let event_type = event_type.filter(|text| EventType::check(text).is_ok());
+    let event_type = event_type.unwrap_or_else(|| FOREIGN_TYPE.to_owned());
+    let mut parts = EnvelopeParts::new(origin.place.to_string(), event_type);
+    parts.source = Some(origin.source.to_string());
     parts.aggregate_id = origin.key.map(str::to_owned);
     parts.timestamp = origin.timestamp.map(Into::into);
     parts
@@ -505,7 +492,7 @@ fn stand_in(origin: Origin<'_>) -> EnvelopeParts {
 fn raw(incoming: Incoming<'_>, problem: String) -> Carried {
     let mut parts = stand_in(incoming.origin);
     parts.content_type = Some("application/octet-stream".to_owned());
-    parts.payload = incoming.body.map(|body| Payload::binary(body.clone()));
+    parts.payload = incoming.body.map(|body| Payload::binary(body.owned()));
     Carried {
         // Unchecked: bytes that are too many are kept, too.
         envelope: Envelope::trusted(parts),

@@ -9,6 +9,7 @@ use crate::payload::Carriage;
 use crate::timestamp::GivenTimestampRef;
 use crate::{Payload, Timestamp};
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// The texts that every envelope has room for, in the order in which they lie.
@@ -34,6 +35,13 @@ const PAYLOAD_IS_BINARY: u16 = 1 << (TEXTS + 3);
 
 /// Room for the texts of a usual event.
 const SCRATCH_BYTES: usize = 512;
+/// More room than this is not kept for the next event.
+const SCRATCH_BYTES_MAX: usize = 65_536;
+
+thread_local! {
+    /// Where an envelope is put together, before its size is known.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SCRATCH_BYTES));
+}
 
 /// An envelope as it lies in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +120,7 @@ impl Packer {
     ///
     /// The payload lies in `block`, which may hold much else: a long payload stays a part of it, and nothing is copied for it.
     pub fn pack(&mut self, stored: &StoredEnvelope<'_>, block: &Bytes) -> Option<Envelope> {
-        let packed = Packed::of_stored(stored, block, &mut self.scratch)?;
+        let packed = Packed::of_stored(stored, Some(block), &mut self.scratch)?;
         Some(Envelope { packed })
     }
 }
@@ -124,11 +132,12 @@ fn inline(carriage: Carriage, bytes: &[u8]) -> Option<&str> {
 }
 
 /// Bytes on their own: a part of the block that they lie in, unless that is much longer than they are.
-fn apart(bytes: &[u8], block: &Bytes) -> Bytes {
-    if bytes.len().saturating_mul(PAYLOAD_SHARED_RATIO_MAX) < block.len() {
-        Bytes::copy_from_slice(bytes)
-    } else {
-        block.slice_ref(bytes)
+fn apart(bytes: &[u8], block: Option<&Bytes>) -> Bytes {
+    let is_worth_it =
+        |block: &&Bytes| bytes.len().saturating_mul(PAYLOAD_SHARED_RATIO_MAX) >= block.len();
+    match block.filter(is_worth_it) {
+        Some(block) => block.slice_ref(bytes),
+        None => Bytes::copy_from_slice(bytes),
     }
 }
 
@@ -157,15 +166,24 @@ impl Packed {
                 .as_ref()
                 .map(|payload| (payload.carriage(), payload.bytes().as_ref())),
         };
-        let nothing = Bytes::new();
-        let block = parts.payload.as_ref().map_or(&nothing, Payload::bytes);
-        let mut scratch = Vec::with_capacity(SCRATCH_BYTES);
-        Self::of_stored(&stored, block, &mut scratch).expect("every text is UTF-8")
+        Self::of_texts(&stored, parts.payload.as_ref().map(Payload::bytes))
+    }
+
+    /// Of attributes that are known to be UTF-8. A long payload stays a part of `whole`, or is copied where nothing is shared.
+    pub(super) fn of_texts(stored: &StoredEnvelope<'_>, whole: Option<&Bytes>) -> Self {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let packed = Self::of_stored(stored, whole, scratch);
+            // A large event leaves no large room behind.
+            if scratch.capacity() > SCRATCH_BYTES_MAX {
+                *scratch = Vec::with_capacity(SCRATCH_BYTES);
+            }
+            packed.expect("every text is UTF-8")
+        })
     }
 
     fn of_stored(
         stored: &StoredEnvelope<'_>,
-        whole: &Bytes,
+        whole: Option<&Bytes>,
         scratch: &mut Vec<u8>,
     ) -> Option<Self> {
         scratch.clear();

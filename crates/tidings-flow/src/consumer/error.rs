@@ -62,7 +62,7 @@ pub enum ConsumerError {
     },
     /// The broker keeps no order.
     #[error(
-        "{broker} does not keep the order of a key; the consumer {group:?} must declare that it is unordered"
+        "{broker} does not keep the order of a key; the consumer {group:?} must declare that it is unordered: .unordered(), or --unordered at the command line"
     )]
     KeyOrder {
         /// The group.
@@ -72,7 +72,7 @@ pub enum ConsumerError {
     },
     /// The broker keeps the order of a key within one instance alone, and the consumer has not declared that there is one.
     #[error(
-        "{broker} keeps the order of a key for one instance of a group alone; the consumer {group:?} must declare that it is a single instance, or that it is unordered"
+        "{broker} keeps the order of a key for one instance of a group alone; the consumer {group:?} must declare that it is a single instance, or that it is unordered: .single_instance() or .unordered(), at the command line --single-instance or --unordered"
     )]
     SingleInstance {
         /// The group.

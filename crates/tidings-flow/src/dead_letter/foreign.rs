@@ -6,7 +6,7 @@ use super::fingerprint;
 use super::record::{cut_chain, fact_id};
 use serde_json::Value;
 use tidings_core::broker::GroupName;
-use tidings_core::cloudevents::binding::{Binding, Incoming, Origin};
+use tidings_core::cloudevents::binding::{Binding, Body, Incoming, Origin};
 use tidings_core::store::{FailedAttempt, ForeignLetter, LaneId, ParkedDelivery, ParkedId};
 use tidings_core::{Code, Timestamp, codes};
 
@@ -153,14 +153,13 @@ fn letter(message: &ForeignMessage, told: Told, group: &str) -> ForeignLetter {
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
         .and_then(|(_, value)| std::str::from_utf8(value).ok());
-    let body = message.payload.clone().map(Into::into);
     let carried = Binding::KAFKA.read(Incoming {
         content_type,
         headers: &headers,
-        body: body.as_ref(),
+        body: message.payload.as_deref().map(Body::Borrowed),
         origin: Origin {
             place: &original,
-            source,
+            source: &source,
             key: message.key.as_deref(),
             event_type: None,
             timestamp: told.time.or(message.timestamp),

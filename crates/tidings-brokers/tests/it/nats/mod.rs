@@ -4,9 +4,9 @@ mod trouble;
 
 use crate::events::{
     DEADLINE, event, every_kind, expect_quiet, group, ids, plain, publish, read_to_end, receive,
-    settle,
+    settle, until_caught_up,
 };
-use crate::server::{as_user, fresh, read, url, with};
+use crate::server::{as_user, fresh, host_of, read, url, with};
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_brokers::nats::NatsBroker;
@@ -305,15 +305,7 @@ async fn a_group_knows_when_nothing_is_left() {
         .unwrap();
     assert!(!joined.receive.is_caught_up());
     let got = receive(&mut joined, 1).await;
-    let caught_up = async {
-        while !joined.receive.is_caught_up() {
-            let _nothing =
-                tokio::time::timeout(Duration::from_millis(20), joined.receive.receive(1)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, caught_up)
-        .await
-        .expect("in time");
+    until_caught_up(&joined).await;
     settle(&joined, &got, SettleAction::Ack).await;
 }
 

@@ -7,9 +7,7 @@ async fn a_lost_connection_loses_nothing_and_doubles_nothing_that_was_settled() 
     let Some(server) = url("nats", VARIABLE, "cut") else {
         return;
     };
-    let target = server.split_once("://").unwrap().1;
-    let target = target.rsplit_once('@').map_or(target, |(_, host)| host);
-    let proxy = FaultProxy::start(target).unwrap();
+    let proxy = FaultProxy::start(host_of(&server)).unwrap();
     let stream = fresh("cut");
     let through = format!("nats://{}?stream={stream}&ack_wait=2", proxy.address());
     let broker = Arc::new(connect(&through).await.unwrap());
@@ -74,9 +72,7 @@ async fn a_server_that_swallows_everything_makes_outcomes_unknown_in_bounded_tim
     let Some(server) = url("nats", VARIABLE, "swallow") else {
         return;
     };
-    let target = server.split_once("://").unwrap().1;
-    let target = target.rsplit_once('@').map_or(target, |(_, host)| host);
-    let proxy = FaultProxy::start(target).unwrap();
+    let proxy = FaultProxy::start(host_of(&server)).unwrap();
     let through = format!("nats://{}?stream={}", proxy.address(), fresh("swallow"));
     let broker = connect(&through).await.unwrap();
     proxy.half_open();

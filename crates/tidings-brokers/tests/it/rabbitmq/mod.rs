@@ -5,7 +5,7 @@ mod trouble;
 use crate::events::{
     DEADLINE, event, every_kind, expect_quiet, group, ids, plain, publish, receive, settle,
 };
-use crate::server::{as_user, fresh, read, url, with};
+use crate::server::{as_user, fresh, host_of, read, url, with};
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use std::sync::Arc;
@@ -51,11 +51,6 @@ impl Fixture {
         let connection = connection.await.expect("a connection");
         connection.create_channel().await.expect("a channel")
     }
-}
-
-fn target(url: &str) -> &str {
-    let target = url.split_once("://").expect("a scheme").1;
-    target.rsplit_once('@').map_or(target, |(_, host)| host)
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ async fn a_lost_connection_makes_tokens_stale_and_loses_nothing() {
     let Some(server) = url("rabbitmq", VARIABLE, "cut") else {
         return;
     };
-    let proxy = FaultProxy::start(target(&server)).unwrap();
+    let proxy = FaultProxy::start(host_of(&server)).unwrap();
     let through = with(
         &proxy.in_place_of(&server),
         &format!("exchange={}", fresh("cut")),
@@ -72,7 +72,7 @@ async fn a_server_that_swallows_everything_makes_outcomes_unknown_in_bounded_tim
     let Some(server) = url("rabbitmq", VARIABLE, "swallow") else {
         return;
     };
-    let proxy = FaultProxy::start(target(&server)).unwrap();
+    let proxy = FaultProxy::start(host_of(&server)).unwrap();
     let through = with(
         &proxy.in_place_of(&server),
         &format!("exchange={}", fresh("swallow")),

@@ -11,8 +11,8 @@ const ALL: [Binding; 4] = [
 ];
 
 const ORIGIN: Origin<'_> = Origin {
-    place: "events/3/1042",
-    source: "kafka://events",
+    place: &"events/3/1042",
+    source: &"kafka://events",
     key: Some("order-9"),
     event_type: None,
     timestamp: None,
@@ -27,7 +27,7 @@ fn read(binding: Binding, message: &Message) -> Carried {
     binding.read(Incoming {
         content_type: message.content_type.as_deref(),
         headers: &headers,
-        body: Some(&message.body),
+        body: Some(Body::Shared(&message.body)),
         origin: ORIGIN,
     })
 }
@@ -36,7 +36,7 @@ fn foreign(content_type: Option<&str>, headers: &[(&str, &[u8])], body: &'static
     Binding::KAFKA.read(Incoming {
         content_type,
         headers,
-        body: Some(&Bytes::from_static(body)),
+        body: Some(Body::Borrowed(body)),
         origin: ORIGIN,
     })
 }
@@ -166,7 +166,7 @@ fn http_values_are_decoded_as_the_binding_says() {
                 ("ce-type", b"t"),
                 ("ce-subject", value),
             ],
-            body: Some(&Bytes::from_static(b"1")),
+            body: Some(Body::Borrowed(b"1")),
             origin: ORIGIN,
         })
     };
@@ -302,10 +302,89 @@ proptest! {
             let carried = binding.read(Incoming {
                 content_type: content_type.as_deref(),
                 headers: &[("ce_specversion", b"1.0"), (name.as_str(), value.as_slice())],
-                body: Some(&body),
+                body: Some(Body::Shared(&body)),
                 origin: ORIGIN,
             });
             prop_assert!(carried.problem.is_some());
         }
     }
+}
+
+#[test]
+fn a_body_that_ends_with_its_message_reads_as_one_that_is_kept() {
+    let long = "x".repeat(crate::limits::ENVELOPE_PAYLOAD_INLINE_BYTES_MAX);
+    for (content_type, body) in [
+        ("application/json", "{}".to_owned()),
+        ("application/json", format!("\"{long}\"")),
+        ("text/plain", long.clone()),
+        ("application/cloudevents+json", "{".to_owned()),
+        ("image/png", String::new()),
+    ] {
+        for headers in [
+            &[
+                ("ce_specversion", &b"1.0"[..]),
+                ("ce_id", b"7"),
+                ("ce_source", b"/s"),
+                ("ce_type", b"order.placed"),
+                ("ce_Tenant", b"a"),
+                ("ce_dataversion", b"007"),
+            ][..],
+            &[],
+        ] {
+            let shared = Bytes::from(body.clone());
+            let incoming = |body| Incoming {
+                content_type: Some(content_type),
+                headers,
+                body: Some(body),
+                origin: ORIGIN,
+            };
+            let kept = Binding::KAFKA.read(incoming(Body::Shared(&shared)));
+            let copied = Binding::KAFKA.read(incoming(Body::Borrowed(body.as_bytes())));
+
+            assert_eq!(kept, copied);
+            if kept.problem.is_none() && !headers.is_empty() {
+                // Small letters, and a number that would be printed in another way stays as it is.
+                assert_eq!(kept.envelope.extension("tenant"), Some("\"a\""));
+                assert_eq!(kept.envelope.extension(DATA_VERSION), Some("\"007\""));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_order_of_headers_matters_where_there_are_extensions_or_one_twice() {
+    let plain: [(&str, &[u8]); 4] = [
+        ("ce-id", b"7"),
+        ("CE-Source", b"/s"),
+        ("ce-type", b"a.b"),
+        ("x-other", b""),
+    ];
+    assert!(!order_matters(&plain));
+    for more in ["ce-tenant", "ce_ID"] {
+        let headers = [&plain[..], &[(more, b"x")]].concat();
+        assert!(order_matters(&headers), "{more}");
+    }
+}
+
+#[test]
+fn a_foreign_message_has_the_type_that_its_transport_prints() {
+    let read = |event_type: &str| {
+        let origin = Origin {
+            event_type: Some(&event_type),
+            ..ORIGIN
+        };
+        let body = Body::Borrowed(b"{}");
+        let incoming = Incoming {
+            content_type: None,
+            headers: &[],
+            body: Some(body),
+            origin,
+        };
+        let carried = Binding::NATS.read(incoming);
+        assert!(format!("{incoming:?}").contains("events/3/1042"));
+        carried.envelope.event_type().as_str().to_owned()
+    };
+
+    assert_eq!(read("shop.opened"), "shop.opened");
+    assert_eq!(read(""), FOREIGN_TYPE);
 }

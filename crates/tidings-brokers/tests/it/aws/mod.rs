@@ -1,5 +1,8 @@
 //! The server that speaks like AWS, and time.
 
+#[cfg(feature = "sns_sqs")]
+pub(crate) mod tls;
+
 use crate::server;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
