@@ -4,6 +4,7 @@ use crate::database::{Database, Held};
 use crate::dialect::Kind;
 use crate::driver::{Bind, Connection, Row};
 use crate::error::{Access, Moment, store_error};
+use crate::many::{ManyStatement, Values};
 use crate::statement::Statement;
 use tidings_core::store::StoreError;
 
@@ -71,6 +72,36 @@ impl<'d> Changing<'d> {
         let binds = statement.binds(values);
         let rows = self.connection().fetch(statement.sql(), &binds).await;
         rows.map_err(|error| self.error(&error, Moment::InTransaction))
+    }
+
+    /// Runs a statement about many rows.
+    pub(crate) async fn execute_many(
+        &mut self,
+        statement: &ManyStatement,
+        shared: &[(&str, Bind)],
+        rows: &[Values],
+    ) -> Result<(), StoreError> {
+        for part in statement.parts(shared, rows) {
+            let done = self.connection().execute(part.sql, &part.binds).await;
+            done.map_err(|error| self.error(&error, Moment::InTransaction))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement about many rows and answers what it answers.
+    pub(crate) async fn fetch_many(
+        &mut self,
+        statement: &ManyStatement,
+        shared: &[(&str, Bind)],
+        rows: &[Values],
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut found = Vec::new();
+        for part in statement.parts(shared, rows) {
+            let rows = self.connection().fetch(part.sql, &part.binds).await;
+            let mut rows = rows.map_err(|error| self.error(&error, Moment::InTransaction))?;
+            found.append(&mut rows);
+        }
+        Ok(found)
     }
 
     /// Makes it true.

@@ -49,6 +49,8 @@ pub(crate) struct Dialect {
     pub(crate) prune: &'static str,
     /// Which of some events the inbox knows, asked before they are inserted; `None` where the insert itself answers which were new.
     pub(crate) inbox_known: Option<&'static str>,
+    /// Changes parked rows, each in its own way.
+    pub(crate) parked_change: &'static str,
     /// Puts several events into the inbox.
     pub(crate) inbox_insert_many: &'static str,
     /// Removes the oldest rows of a consumer.
@@ -123,6 +125,10 @@ pub(crate) const SQLITE: Dialect = Dialect {
             "letter_known",
             "ON CONFLICT (consumer, event_key) DO NOTHING",
         ),
+        (
+            "letter_conflict",
+            "ON CONFLICT (consumer, event_key) DO UPDATE SET status = excluded.status, deaths = excluded.deaths, lane = excluded.lane, lane_key = excluded.lane_key, envelope = excluded.envelope, problem = excluded.problem, log_position = excluded.log_position, handler = excluded.handler, code_version = excluded.code_version, cause = excluded.cause, reason = excluded.reason, reasons = excluded.reasons, fingerprint = excluded.fingerprint, attempts = excluded.attempts, rounds = excluded.rounds, history = excluded.history, holds = excluded.holds, died_us = excluded.died_us, changed_us = excluded.changed_us",
+        ),
         ("now_text", "strftime('%Y-%m-%d %H:%M:%f', 'now')"),
         // No function of SQLite hashes; the letters that differ most are enough to spread keys.
         (
@@ -170,6 +176,7 @@ pub(crate) const SQLITE: Dialect = Dialect {
     settle_mark: "UPDATE {table} SET {mark} WHERE {id_column} IN ({ids})",
     prune: "DELETE FROM {table} WHERE {id_column} IN (SELECT {id_column} FROM {table} AS o WHERE {is_sent} AND {marked_at} < :before ORDER BY {id_column} LIMIT :limit)",
     inbox_known: None,
+    parked_change: include_str!("../sql/sqlite/parked_change.sql"),
     inbox_insert_many: include_str!("../sql/sqlite/inbox_insert_many.sql"),
     inbox_forget: "DELETE FROM inbox WHERE (event_key, consumer) IN (SELECT event_key, consumer FROM inbox WHERE consumer = :consumer AND processed_at < :before ORDER BY processed_at LIMIT :limit)",
 };
@@ -243,6 +250,10 @@ pub(crate) const POSTGRES: Dialect = Dialect {
             "letter_known",
             "ON CONFLICT (consumer, event_key) DO NOTHING",
         ),
+        (
+            "letter_conflict",
+            "ON CONFLICT (consumer, event_key) DO UPDATE SET status = excluded.status, deaths = excluded.deaths, lane = excluded.lane, lane_key = excluded.lane_key, envelope = excluded.envelope, problem = excluded.problem, log_position = excluded.log_position, handler = excluded.handler, code_version = excluded.code_version, cause = excluded.cause, reason = excluded.reason, reasons = excluded.reasons, fingerprint = excluded.fingerprint, attempts = excluded.attempts, rounds = excluded.rounds, history = excluded.history, holds = excluded.holds, died_us = excluded.died_us, changed_us = excluded.changed_us",
+        ),
         ("now_text", "clock_timestamp()"),
         ("hash", "abs(CAST(hashtext({key_or_id}) AS bigint))"),
     ],
@@ -287,6 +298,7 @@ pub(crate) const POSTGRES: Dialect = Dialect {
     settle_mark: "UPDATE {table} SET {mark} WHERE {id_column} = ANY (ARRAY({ids}))",
     prune: "DELETE FROM {table} WHERE {id_column} = ANY (ARRAY(SELECT {id_column} FROM {table} AS o WHERE {is_sent} AND {marked_at} < :before ORDER BY {id_column} LIMIT :limit))",
     inbox_known: None,
+    parked_change: include_str!("../sql/postgres/parked_change.sql"),
     inbox_insert_many: include_str!("../sql/postgres/inbox_insert_many.sql"),
     inbox_forget: "DELETE FROM inbox WHERE (event_key, consumer) IN (SELECT event_key, consumer FROM inbox WHERE consumer = :consumer AND processed_at < to_timestamp(CAST(:before AS double precision) / 1000000) ORDER BY processed_at LIMIT :limit)",
 };
@@ -353,6 +365,10 @@ pub(crate) const MYSQL: Dialect = Dialect {
             "letter_known",
             "ON DUPLICATE KEY UPDATE changed_us = tidings_dead_letter.changed_us",
         ),
+        (
+            "letter_conflict",
+            "ON DUPLICATE KEY UPDATE status = VALUES(status), deaths = VALUES(deaths), lane = VALUES(lane), lane_key = VALUES(lane_key), envelope = VALUES(envelope), problem = VALUES(problem), log_position = VALUES(log_position), handler = VALUES(handler), code_version = VALUES(code_version), cause = VALUES(cause), reason = VALUES(reason), reasons = VALUES(reasons), fingerprint = VALUES(fingerprint), attempts = VALUES(attempts), rounds = VALUES(rounds), history = VALUES(history), holds = VALUES(holds), died_us = VALUES(died_us), changed_us = VALUES(changed_us)",
+        ),
         ("now_text", "CURRENT_TIMESTAMP(6)"),
         ("hash", "CRC32({key_or_id})"),
     ],
@@ -397,6 +413,7 @@ pub(crate) const MYSQL: Dialect = Dialect {
     settle_mark: "UPDATE ({ids}) AS settled STRAIGHT_JOIN {table} AS o ON o.{id_column} = settled.id SET {mark}",
     prune: "DELETE o FROM {table} AS o JOIN (SELECT p.id FROM (SELECT {id} AS id FROM {table} AS o WHERE {is_sent} AND {marked_at} < :before ORDER BY {id} LIMIT :limit) AS p) AS pruned ON {id} = pruned.id",
     inbox_known: Some(include_str!("../sql/mysql/inbox_known.sql")),
+    parked_change: include_str!("../sql/mysql/parked_change.sql"),
     inbox_insert_many: include_str!("../sql/mysql/inbox_insert_many.sql"),
     inbox_forget: "DELETE FROM inbox WHERE consumer = :consumer AND processed_at < FROM_UNIXTIME(:before / 1000000) ORDER BY processed_at LIMIT :limit",
 };
@@ -424,6 +441,7 @@ mod tests {
             "group_conflict",
             "taken_conflict",
             "letter_known",
+            "letter_conflict",
         ];
         for dialect in [&SQLITE, &POSTGRES, &MYSQL] {
             for name in needed {

@@ -33,6 +33,11 @@ impl Statement {
         &self.sql
     }
 
+    /// The names of the values, in the order of the text.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The values in the order of the text.
     pub(crate) fn binds(&self, values: &[(&str, Bind)]) -> Vec<Bind> {
         self.names
