@@ -7,6 +7,7 @@ use crate::error::{Access, Moment, store_error};
 use crate::many::{ManyStatement, Values};
 use crate::statement::Statement;
 use tidings_core::store::StoreError;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// An open transaction; dropped, its connection is closed, so that nobody borrows one that is inside a transaction.
 pub(crate) struct Changing<'d> {
@@ -14,6 +15,8 @@ pub(crate) struct Changing<'d> {
     access: Access<'static>,
     /// Taken when it is committed.
     held: Option<Held>,
+    /// The turn to write, where the database has one writer.
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl<'d> Changing<'d> {
@@ -22,11 +25,13 @@ impl<'d> Changing<'d> {
         database: &'d Database,
         access: Access<'static>,
     ) -> Result<Self, StoreError> {
+        let turn = database.turn_in_time().await;
         let held = database.acquire().await?;
         let mut changing = Self {
             database,
             access,
             held: Some(held),
+            _turn: turn,
         };
         let scripts: &[&str] = match database.kind() {
             Kind::Sqlite => &["BEGIN IMMEDIATE"],

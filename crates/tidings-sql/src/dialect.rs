@@ -125,10 +125,6 @@ pub(crate) const SQLITE: Dialect = Dialect {
             "letter_known",
             "ON CONFLICT (consumer, event_key) DO NOTHING",
         ),
-        (
-            "letter_conflict",
-            "ON CONFLICT (consumer, event_key) DO UPDATE SET status = excluded.status, deaths = excluded.deaths, lane = excluded.lane, lane_key = excluded.lane_key, envelope = excluded.envelope, problem = excluded.problem, log_position = excluded.log_position, handler = excluded.handler, code_version = excluded.code_version, cause = excluded.cause, reason = excluded.reason, reasons = excluded.reasons, fingerprint = excluded.fingerprint, attempts = excluded.attempts, rounds = excluded.rounds, history = excluded.history, holds = excluded.holds, died_us = excluded.died_us, changed_us = excluded.changed_us",
-        ),
         ("now_text", "strftime('%Y-%m-%d %H:%M:%f', 'now')"),
         // No function of SQLite hashes; the letters that differ most are enough to spread keys.
         (
@@ -250,10 +246,6 @@ pub(crate) const POSTGRES: Dialect = Dialect {
             "letter_known",
             "ON CONFLICT (consumer, event_key) DO NOTHING",
         ),
-        (
-            "letter_conflict",
-            "ON CONFLICT (consumer, event_key) DO UPDATE SET status = excluded.status, deaths = excluded.deaths, lane = excluded.lane, lane_key = excluded.lane_key, envelope = excluded.envelope, problem = excluded.problem, log_position = excluded.log_position, handler = excluded.handler, code_version = excluded.code_version, cause = excluded.cause, reason = excluded.reason, reasons = excluded.reasons, fingerprint = excluded.fingerprint, attempts = excluded.attempts, rounds = excluded.rounds, history = excluded.history, holds = excluded.holds, died_us = excluded.died_us, changed_us = excluded.changed_us",
-        ),
         ("now_text", "clock_timestamp()"),
         ("hash", "abs(CAST(hashtext({key_or_id}) AS bigint))"),
     ],
@@ -365,10 +357,6 @@ pub(crate) const MYSQL: Dialect = Dialect {
             "letter_known",
             "ON DUPLICATE KEY UPDATE changed_us = tidings_dead_letter.changed_us",
         ),
-        (
-            "letter_conflict",
-            "ON DUPLICATE KEY UPDATE status = VALUES(status), deaths = VALUES(deaths), lane = VALUES(lane), lane_key = VALUES(lane_key), envelope = VALUES(envelope), problem = VALUES(problem), log_position = VALUES(log_position), handler = VALUES(handler), code_version = VALUES(code_version), cause = VALUES(cause), reason = VALUES(reason), reasons = VALUES(reasons), fingerprint = VALUES(fingerprint), attempts = VALUES(attempts), rounds = VALUES(rounds), history = VALUES(history), holds = VALUES(holds), died_us = VALUES(died_us), changed_us = VALUES(changed_us)",
-        ),
         ("now_text", "CURRENT_TIMESTAMP(6)"),
         ("hash", "CRC32({key_or_id})"),
     ],
@@ -441,7 +429,6 @@ mod tests {
             "group_conflict",
             "taken_conflict",
             "letter_known",
-            "letter_conflict",
         ];
         for dialect in [&SQLITE, &POSTGRES, &MYSQL] {
             for name in needed {

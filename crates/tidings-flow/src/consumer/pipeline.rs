@@ -144,6 +144,7 @@ impl Pipeline {
             decisions: HashMap::new(),
             loaded: !has_store,
             waits_for_time: has_store,
+            parker_waits_for_room: false,
             parker_wakes_at: Duration::ZERO,
             paused_by: None,
             ration: parts
@@ -356,7 +357,14 @@ impl Pipeline {
         if receiver {
             state.receiver_waits = false;
         }
+        let parker = state.parker_waits_for_room && state.room() >= self.config.in_flight_max / 4;
+        if parker {
+            state.parker_waits_for_room = false;
+        }
         drop(state);
+        if parker {
+            self.parker.notify_one();
+        }
         if let Some(notify) = worker.and_then(|worker| self.workers.get(worker)) {
             notify.notify_one();
         }
@@ -505,7 +513,9 @@ impl Pipeline {
     }
 
     pub(super) fn stats(&self) -> ConsumerStats {
-        let state = self.lock();
+        let now = self.clock.elapsed();
+        let mut state = self.lock();
+        state.parked.set_now(now);
         ConsumerStats {
             in_flight: state.table.held()
                 + state.outcomes.len()
@@ -515,6 +525,7 @@ impl Pipeline {
             parked: state.parked.rows(),
             parked_keys: state.parked.len(),
             held_keys: state.parked.held(),
+            oldest_parked: state.parked.oldest(),
             paused: state.paused_by_user,
             paused_by: state.paused_by.clone(),
             ..state.counts.clone()

@@ -1,5 +1,7 @@
 //! What a consumer has done since it started.
 
+use std::time::Duration;
+
 /// Counters of a consumer since it started, and where it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,6 +32,8 @@ pub struct ConsumerStats {
     pub parked_keys: usize,
     /// Keys that are held by a dead letter, as far as this process knows.
     pub held_keys: usize,
+    /// How long ago the oldest parked event was parked, as far as this process knows; it may count one that has left its key within the last half minute.
+    pub oldest_parked: Option<Duration>,
     /// Whether the user has paused it.
     pub paused: bool,
     /// Why a person paused the group in its store.

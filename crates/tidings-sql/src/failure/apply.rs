@@ -6,7 +6,7 @@ use crate::changing::Changing;
 use crate::driver::Bind;
 use crate::many::Values;
 use crate::publish::publish_plainly;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 use tidings_core::Envelope;
 use tidings_core::limits::SQL_MANY_BYTES_MAX;
@@ -75,8 +75,7 @@ impl Failures {
         let statements = self.statements();
         let consumer = [("consumer", Bind::text(group))];
         // Dead letters come first: whether a head may be due depends on them.
-        let letters = &statements.letter;
-        changing.execute_many(letters, &[], &plan.letters).await?;
+        self.record(changing, &consumer, plan.letters).await?;
         let park = &statements.park;
         changing.execute_many(park, &[], &plan.parked).await?;
         self.change_rows(changing, group, &plan.changed).await?;
@@ -101,6 +100,33 @@ impl Failures {
         self.advance(changing, group, lanes).await?;
         self.count(changing, group, plan.attempts).await?;
         self.state_facts(changing, &plan.facts).await
+    }
+
+    /// Records dead letters: those that the store has die again.
+    async fn record(
+        &self,
+        changing: &mut Changing<'_>,
+        consumer: &[(&str, Bind)],
+        letters: Vec<(String, Values)>,
+    ) -> Result<(), StoreError> {
+        let statements = self.statements();
+        let asked = texts("event_key", letters.iter().map(|(event, _)| event.clone()));
+        let deaths = &statements.deaths;
+        let known = changing.fetch_many(deaths, consumer, &asked).await?;
+        let known: HashSet<String> = known
+            .into_iter()
+            .filter_map(|mut row| row.text(0))
+            .collect();
+        let mut new = Vec::with_capacity(letters.len());
+        for (event, letter) in letters {
+            if known.contains(&event) {
+                changing.execute(&statements.letter_again, &letter).await?;
+            } else {
+                new.push(letter);
+            }
+        }
+        let letter_new = &statements.letter_new;
+        changing.execute_many(letter_new, &[], &new).await
     }
 
     async fn change_rows(

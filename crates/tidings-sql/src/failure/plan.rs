@@ -18,8 +18,8 @@ const ATTEMPTS_LARGEST: u32 = i32::MAX as u32;
 /// What some changes come to.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Dead letters, new or once more.
-    pub(super) letters: Vec<Values>,
+    /// Dead letters, new or once more, each with the key of its event.
+    pub(super) letters: Vec<(String, Values)>,
     /// Deliveries for the ends of their lanes.
     pub(super) parked: Vec<Values>,
     /// Rows that change.
@@ -171,7 +171,7 @@ impl Plan {
         let delivery = &record.delivery;
         let event = DedupeKey::of(&delivery.envelope);
         self.deaths.insert(event);
-        self.letters.push(letter(group, record));
+        self.letters.push((hex(event), letter(group, record)));
         self.forget(event);
         let is_parked = delivery.id != ParkedId(0);
         match (is_parked, record.holds) {

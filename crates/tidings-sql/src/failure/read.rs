@@ -116,6 +116,13 @@ fn event_of(row: &mut Row) -> Option<DedupeKey> {
 
 fn lane_of(mut row: Row) -> Option<ParkedLane> {
     let rows = row.count(1);
+    let held = row.count(2) > 0;
+    let oldest = row.int(3).map(|micros| u64::try_from(micros).unwrap_or(0));
     let lane = LaneId::parse(&row.text(0)?)?;
-    Some(ParkedLane { lane, rows })
+    Some(ParkedLane {
+        lane,
+        rows,
+        held,
+        oldest: oldest.map(Duration::from_micros),
+    })
 }
