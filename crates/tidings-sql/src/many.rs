@@ -49,7 +49,7 @@ impl ManyStatement {
             let each = (0..*rows).map(|row| of_row(repeated, row));
             let each = each.collect::<Vec<_>>().join(", ");
             let text = format!("{before}{each}{after}");
-            let statement = Statement::new(dialect, &text, fragments);
+            let statement = Statement::of_many_values(dialect, &text, fragments);
             let slots = statement.names().iter().map(|name| slot(name, &names));
             Sized {
                 rows: *rows,
@@ -172,7 +172,7 @@ fn slot(name: &str, names: &[String]) -> Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::{MYSQL, SQLITE};
+    use crate::dialect::{POSTGRES, SQLITE};
 
     fn row(number: i64) -> Values {
         vec![("a", Bind::Int(number)), ("b", Bind::text("b"))]
@@ -185,7 +185,7 @@ mod tests {
         for count in [0, 1, 3, 4, 21, 300] {
             let rows: Vec<Values> = (0..count).map(row).collect();
 
-            for dialect in [&SQLITE, &MYSQL] {
+            for dialect in [&SQLITE, &POSTGRES] {
                 let statement = ManyStatement::new(dialect, insert, &[]);
                 let parts: Vec<Part<'_>> = statement.parts(&shared, &rows).collect();
 
@@ -205,15 +205,15 @@ mod tests {
         let shared = [("c", Bind::text("c"))];
         let rows = [row(1), row(2), row(3), row(4)];
 
-        let sqlite = ManyStatement::new(&SQLITE, statement, &[]);
-        let part = sqlite.parts(&shared, &rows).next().unwrap();
+        let postgres = ManyStatement::new(&POSTGRES, statement, &[]);
+        let part = postgres.parts(&shared, &rows).next().unwrap();
         assert_eq!(
             part.sql,
-            "DELETE FROM t WHERE c = ?1 AND (a, b) IN ((?2, ?3), (?4, ?5), (?6, ?7), (?8, ?9))"
+            "DELETE FROM t WHERE c = $1 AND (a, b) IN (($2, $3), ($4, $5), ($6, $7), ($8, $9))"
         );
         assert_eq!(part.binds.len(), 9);
-        let mysql = ManyStatement::new(&MYSQL, statement, &[]);
-        let part = mysql.parts(&shared, &rows).next().unwrap();
+        let sqlite = ManyStatement::new(&SQLITE, statement, &[]);
+        let part = sqlite.parts(&shared, &rows).next().unwrap();
         assert!(part.sql.ends_with("IN ((?, ?), (?, ?), (?, ?), (?, ?))"));
     }
 

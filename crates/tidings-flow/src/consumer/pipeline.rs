@@ -511,26 +511,6 @@ impl Pipeline {
             code,
         }
     }
-
-    pub(super) fn stats(&self) -> ConsumerStats {
-        let now = self.clock.elapsed();
-        let mut state = self.lock();
-        state.parked.set_now(now);
-        ConsumerStats {
-            in_flight: state.table.held()
-                + state.outcomes.len()
-                + state.settling
-                + state.keep.tokens(),
-            running: state.table.running(),
-            parked: state.parked.rows(),
-            parked_keys: state.parked.len(),
-            held_keys: state.parked.held(),
-            oldest_parked: state.parked.oldest(),
-            paused: state.paused_by_user,
-            paused_by: state.paused_by.clone(),
-            ..state.counts.clone()
-        }
-    }
 }
 
 /// How many lanes to work on are enough: all places twice, and for batch handlers what makes whole batches.

@@ -1,5 +1,6 @@
 //! What a consumer has done since it started.
 
+use super::pipeline::Pipeline;
 use std::time::Duration;
 
 /// Counters of a consumer since it started, and where it stands.
@@ -40,4 +41,27 @@ pub struct ConsumerStats {
     pub paused_by: Option<String>,
     /// Why the group waits, while the broker refuses what it has to publish or a database what it has to write.
     pub trouble: Option<String>,
+}
+
+impl Pipeline {
+    /// What it has done so far, and where it stands.
+    pub(super) fn stats(&self) -> ConsumerStats {
+        let now = self.clock.elapsed();
+        let mut state = self.lock();
+        state.parked.set_now(now);
+        ConsumerStats {
+            in_flight: state.table.held()
+                + state.outcomes.len()
+                + state.settling
+                + state.keep.tokens(),
+            running: state.table.running(),
+            parked: state.parked.rows(),
+            parked_keys: state.parked.len(),
+            held_keys: state.parked.held(),
+            oldest_parked: state.parked.oldest(),
+            paused: state.paused_by_user,
+            paused_by: state.paused_by.clone(),
+            ..state.counts.clone()
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! Changes, all of a call in one transaction.
 
-use super::plan::{Count, Plan, RowChange, micros, plans};
+use super::plan::{self, Count, Known, Plan, RowChange, micros, plans};
 use super::{Failures, access};
 use crate::changing::Changing;
 use crate::driver::Bind;
 use crate::many::Values;
 use crate::publish::publish_plainly;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 use tidings_core::Envelope;
 use tidings_core::limits::SQL_MANY_BYTES_MAX;
@@ -21,10 +21,12 @@ impl Failures {
         if changes.is_empty() {
             return Ok(());
         }
-        // Before the transaction, for which others may wait.
-        let plans = plans(group, changes);
-        let facts = plans.iter().any(|plan| !plan.facts.is_empty());
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
+        let known = self
+            .known(&mut changing, group, &plan::finished(changes))
+            .await?;
+        let plans = plans(group, changes, &known);
+        let facts = plans.iter().any(|plan| !plan.facts.is_empty());
         for plan in plans {
             self.carry_out(&mut changing, group, plan).await?;
         }
@@ -66,6 +68,28 @@ impl Failures {
         Ok(true)
     }
 
+    /// What there is of some rows.
+    async fn known(
+        &self,
+        changing: &mut Changing<'_>,
+        group: &str,
+        rows: &[i64],
+    ) -> Result<HashMap<i64, Known>, StoreError> {
+        let consumer = [("consumer", Bind::text(group))];
+        let lane_of = &self.statements().lane_of;
+        let asked = numbers("id", rows);
+        let found = changing.fetch_many(lane_of, &consumer, &asked).await?;
+        let known = found.into_iter().filter_map(|mut row| {
+            let known = Known {
+                lane: row.text(1)?,
+                event: row.text(2)?,
+                letter: row.text(3),
+            };
+            Some((row.int(0)?, known))
+        });
+        Ok(known.collect())
+    }
+
     async fn carry_out(
         &self,
         changing: &mut Changing<'_>,
@@ -79,25 +103,13 @@ impl Failures {
         let park = &statements.park;
         changing.execute_many(park, &[], &plan.parked).await?;
         self.change_rows(changing, group, &plan.changed).await?;
-        let mut lanes = plan.lanes;
-        let finished = numbers("id", &plan.finished);
-        let found = changing
-            .fetch_many(&statements.lane_of, &consumer, &finished)
-            .await?;
-        let mut handed_back = Vec::new();
-        // What is not there was finished before, by the same changes whose answer was lost.
-        for mut row in found {
-            lanes.extend(row.text(0));
-            handed_back.extend(row.text(1));
-        }
-        let handed_back = texts("letter", handed_back);
         let resolve = &statements.resolve_letter;
-        changing.execute_many(resolve, &[], &handed_back).await?;
+        let handled = texts("letter", plan.handled_letters);
+        changing.execute_many(resolve, &[], &handled).await?;
         let unpark = &statements.unpark;
-        changing.execute_many(unpark, &consumer, &finished).await?;
-        let given_up = numbers("id", &plan.given_up);
-        changing.execute_many(unpark, &consumer, &given_up).await?;
-        self.advance(changing, group, lanes).await?;
+        let gone = numbers("id", &plan.gone);
+        changing.execute_many(unpark, &consumer, &gone).await?;
+        self.advance(changing, group, plan.lanes).await?;
         self.count(changing, group, plan.attempts).await?;
         self.state_facts(changing, &plan.facts).await
     }

@@ -1,13 +1,13 @@
 //! Changes, sorted by the statements that make them: each statement is about many rows, and the order among changes does not matter any more. Pure.
 //!
-//! Two changes of one row or one dead letter do not go into one plan. Lanes may be met by any number of changes: rows are added in their order, those that are done with are taken
+//! Two changes of one row or one dead letter do not go into one plan, nor does an event that is parked again after its row was taken away. Lanes may be met by any number of changes: rows are added in their order, those that are done with are taken
 //! away, and what is then the head of a lane is made due, which comes to the same as one change after the other.
 
 use super::delivery::{self, columns, number, plain};
 use super::hex;
 use crate::driver::Bind;
 use crate::many::Values;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 use tidings_core::store::{DeathRecord, FailureChange, ParkedDelivery, ParkedId};
 use tidings_core::{DedupeKey, Envelope};
@@ -24,10 +24,10 @@ pub(super) struct Plan {
     pub(super) parked: Vec<Values>,
     /// Rows that change.
     pub(super) changed: Vec<RowChange>,
-    /// Rows that were handled.
-    pub(super) finished: Vec<i64>,
-    /// Rows that were given up and hold nothing.
-    pub(super) given_up: Vec<i64>,
+    /// Rows that were handled, or given up and hold nothing.
+    pub(super) gone: Vec<i64>,
+    /// Dead letters whose rows were handled.
+    pub(super) handled_letters: Vec<String>,
     /// Lanes whose head may be due now.
     pub(super) lanes: BTreeSet<String>,
     /// Counts of attempts, in an order that is the same for everybody, so that two instances do not wait for each other.
@@ -36,6 +36,16 @@ pub(super) struct Plan {
     pub(super) facts: Vec<Envelope>,
     rows: HashSet<i64>,
     deaths: HashSet<DedupeKey>,
+    /// Events, by their keys, whose rows are taken away.
+    events_gone: HashSet<String>,
+}
+
+/// What the store has of a row.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) lane: String,
+    pub(super) event: String,
+    pub(super) letter: Option<String>,
 }
 
 /// What becomes of the count of an event.
@@ -62,8 +72,22 @@ pub(super) struct RowChange {
     letter: Option<String>,
 }
 
-/// The plans that make changes one after the other: nearly always one.
-pub(super) fn plans(group: &str, changes: &[FailureChange]) -> Vec<Plan> {
+/// The rows that changes finish.
+pub(super) fn finished(changes: &[FailureChange]) -> Vec<i64> {
+    let finished = changes.iter().filter_map(|change| match change {
+        FailureChange::Finish { id } => Some(id.0),
+        _ => None,
+    });
+    finished.collect()
+}
+
+/// The plans that make changes one after the other: nearly always one. Of the rows that they finish it is known what they are; those that are not there were finished before, by the
+/// same changes whose answer was lost.
+pub(super) fn plans(
+    group: &str,
+    changes: &[FailureChange],
+    known: &HashMap<i64, Known>,
+) -> Vec<Plan> {
     let mut plans = vec![Plan::default()];
     for change in changes {
         let meets = plans.last().is_some_and(|plan| plan.meets(change));
@@ -71,7 +95,7 @@ pub(super) fn plans(group: &str, changes: &[FailureChange]) -> Vec<Plan> {
             plans.push(Plan::default());
         }
         if let Some(plan) = plans.last_mut() {
-            plan.add(group, change);
+            plan.add(group, change, known);
         }
     }
     plans
@@ -86,15 +110,22 @@ impl Plan {
             }
             FailureChange::Bury(record) => {
                 let event = DedupeKey::of(&record.delivery.envelope);
-                self.rows.contains(&record.delivery.id.0) || self.deaths.contains(&event)
+                self.rows.contains(&record.delivery.id.0)
+                    || self.deaths.contains(&event)
+                    || self.events_gone.contains(&hex(event))
             }
-            FailureChange::Attempted { .. }
-            | FailureChange::Succeeded { .. }
-            | FailureChange::Park { .. } => false,
+            FailureChange::Park { deliveries, .. } => {
+                !self.events_gone.is_empty()
+                    && deliveries.iter().any(|delivery| {
+                        let event = hex(DedupeKey::of(&delivery.envelope));
+                        self.events_gone.contains(&event)
+                    })
+            }
+            FailureChange::Attempted { .. } | FailureChange::Succeeded { .. } => false,
         }
     }
 
-    fn add(&mut self, group: &str, change: &FailureChange) {
+    fn add(&mut self, group: &str, change: &FailureChange, known: &HashMap<i64, Known>) {
         match change {
             FailureChange::Attempted { event, attempts } => self.note(*event, *attempts),
             FailureChange::Succeeded { event } => self.forget(*event),
@@ -126,7 +157,12 @@ impl Plan {
             }),
             FailureChange::Finish { id } => {
                 self.rows.insert(id.0);
-                self.finished.push(id.0);
+                if let Some(row) = known.get(&id.0) {
+                    self.gone.push(id.0);
+                    self.events_gone.insert(row.event.clone());
+                    self.lanes.insert(row.lane.clone());
+                    self.handled_letters.extend(row.letter.clone());
+                }
             }
             FailureChange::Bury(record) => self.bury(group, record),
         }
@@ -191,7 +227,8 @@ impl Plan {
             }
             (true, false) => {
                 self.rows.insert(delivery.id.0);
-                self.given_up.push(delivery.id.0);
+                self.gone.push(delivery.id.0);
+                self.events_gone.insert(hex(event));
                 self.lanes.insert(delivery.lane.to_string());
             }
             (false, false) => {}
