@@ -205,8 +205,8 @@ pub const SQL_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const SQL_PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a writer of SQLite waits for another one.
 pub const SQL_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Rows that one statement of a store is about, the most first. A text is made and prepared for each of these numbers.
-pub const SQL_MANY_ROWS: [usize; 4] = [128, 16, 4, 1];
+/// Rows that one statement of a store is about at most. A text is made and prepared for this number and its halves.
+pub const SQL_MANY_ROWS_MAX: usize = 128;
 /// Bytes of values that one statement of a store carries, unless a single row has more: well within what every server takes at once.
 pub const SQL_MANY_BYTES_MAX: usize = 4_194_304;
 /// Events that one statement puts into an outbox; more of them take further statements of the same transaction.

@@ -438,3 +438,24 @@ fn cannot_open(target: &url::Target, error: &sqlx::Error) -> StoreError {
     }
     crate::error::nameless_error(&target.name, error, Moment::Connecting, &Access::NONE)
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_those_who_write_to_one_sqlite_file_one_has_the_turn() {
+        let pool = sqlx::SqlitePool::connect_lazy("sqlite::memory:").unwrap();
+        let database = Database::from_pool(Pool::Sqlite(pool), "test");
+        let beside = database.clone();
+        let held = database.turn_in_time().await;
+        assert!(held.is_some());
+
+        let mut waiting = Box::pin(beside.turn());
+        let early = futures_util::poll!(&mut waiting);
+        assert!(early.is_pending(), "somebody else has the turn");
+        drop(held);
+
+        assert!(waiting.await.is_some());
+    }
+}

@@ -5,7 +5,7 @@
 use crate::dialect::Dialect;
 use crate::driver::Bind;
 use crate::statement::Statement;
-use tidings_core::limits::{SQL_MANY_BYTES_MAX, SQL_MANY_ROWS};
+use tidings_core::limits::{SQL_MANY_BYTES_MAX, SQL_MANY_ROWS_MAX};
 
 /// The values of one row, by name. All rows of a call have the same names in the same order.
 pub(crate) type Values = Vec<(&'static str, Bind)>;
@@ -17,6 +17,8 @@ pub(crate) struct ManyStatement {
     sizes: Vec<Sized>,
     /// The names in the brackets, in their order.
     names: Vec<String>,
+    /// Whether a row may be said twice, as in a list of what is looked for: then what is left of the rows goes into one statement.
+    is_list: bool,
 }
 
 #[derive(Debug)]
@@ -45,20 +47,21 @@ impl ManyStatement {
         let (before, rest) = template.split_once('[').unwrap_or((template, "]"));
         let (repeated, after) = rest.rsplit_once(']').unwrap_or((rest, ""));
         let names = names_in(repeated);
-        let sizes = SQL_MANY_ROWS.iter().map(|rows| {
-            let each = (0..*rows).map(|row| of_row(repeated, row));
+        let sizes = sizes().map(|rows| {
+            let each = (0..rows).map(|row| of_row(repeated, row));
             let each = each.collect::<Vec<_>>().join(", ");
             let text = format!("{before}{each}{after}");
             let statement = Statement::of_many_values(dialect, &text, fragments);
             let slots = statement.names().iter().map(|name| slot(name, &names));
             Sized {
-                rows: *rows,
+                rows,
                 slots: slots.collect(),
                 statement,
             }
         });
         Self {
             sizes: sizes.collect(),
+            is_list: before.ends_with("IN ("),
             names,
         }
     }
@@ -80,8 +83,13 @@ impl ManyStatement {
         let mut rest = rows;
         std::iter::from_fn(move || {
             let fits = fitting(rest);
-            let sized = self.sizes.iter().find(|sized| sized.rows <= fits)?;
-            let (taken, after) = rest.split_at(sized.rows);
+            let sized = if self.is_list {
+                let mut smallest_first = self.sizes.iter().rev();
+                smallest_first.find(|sized| fits > 0 && sized.rows >= fits)?
+            } else {
+                self.sizes.iter().find(|sized| sized.rows <= fits)?
+            };
+            let (taken, after) = rest.split_at(sized.rows.min(fits));
             rest = after;
             Some(Part {
                 sql: sized.statement.sql(),
@@ -105,7 +113,9 @@ impl Sized {
             }
             Slot::OfRow { row, name } => {
                 let column = columns.get(*name).copied().flatten()?;
-                let (_, bind) = rows.get(*row)?.get(column)?;
+                // What a list is longer than its rows, the last one fills.
+                let row = rows.get(*row).or(rows.last())?;
+                let (_, bind) = row.get(column)?;
                 Some(bind.clone())
             }
         };
@@ -123,8 +133,15 @@ fn fitting(rows: &[Values]) -> usize {
         bytes += row.iter().map(|(_, bind)| bind.bytes()).sum::<usize>();
         bytes <= SQL_MANY_BYTES_MAX
     });
-    let most = SQL_MANY_ROWS.iter().copied().max().unwrap_or(1);
-    fits.take(most).count().max(1).min(rows.len())
+    let fits = fits.take(SQL_MANY_ROWS_MAX).count();
+    fits.max(1).min(rows.len())
+}
+
+/// The numbers of rows for which there are texts, the largest first.
+pub(crate) fn sizes() -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(SQL_MANY_ROWS_MAX), |size| {
+        (*size > 1).then_some(size / 2)
+    })
 }
 
 /// The names of values in a text.
@@ -227,5 +244,21 @@ mod tests {
         let parts = statement.parts(&[], &rows).map(|part| part.binds.len());
 
         assert_eq!(parts.collect::<Vec<_>>(), [1, 4, 1]);
+    }
+
+    #[test]
+    fn a_list_is_filled_up_with_its_last_row() {
+        let template = "DELETE FROM t WHERE c = :c AND a IN ([:a])";
+        let statement = ManyStatement::new(&SQLITE, template, &[]);
+        let shared = [("c", Bind::text("c"))];
+        let rows: Vec<Values> = (0..SQL_MANY_ROWS_MAX as i64 + 3).map(row).collect();
+
+        let parts: Vec<Part<'_>> = statement.parts(&shared, &rows).collect();
+
+        assert_eq!(parts.len(), 2);
+        assert_eq!(parts[0].binds.len(), 1 + SQL_MANY_ROWS_MAX);
+        let last = [128, 129, 130, 130].map(Bind::Int);
+        assert_eq!(parts[1].binds[1..], last);
+        assert_eq!(statement.parts(&shared, &[]).count(), 0);
     }
 }

@@ -3,8 +3,9 @@
 use super::plan::{self, Count, Known, Plan, RowChange, micros, plans};
 use super::{Failures, access};
 use crate::changing::Changing;
+use crate::dialect::Kind;
 use crate::driver::Bind;
-use crate::many::Values;
+use crate::many::{self, Values};
 use crate::publish::publish_plainly;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -221,11 +222,30 @@ impl Failures {
         changing: &mut Changing<'_>,
         facts: &[Envelope],
     ) -> Result<(), StoreError> {
-        match &self.outbox {
-            Some(outbox) => outbox.publish_on(&mut changing.connection(), facts).await,
-            None => publish_plainly(&mut changing.connection(), facts).await,
+        for chunk in chunks(self.inner.database.kind(), facts) {
+            match &self.outbox {
+                Some(outbox) => outbox.publish_on(&mut changing.connection(), chunk).await?,
+                None => publish_plainly(&mut changing.connection(), chunk).await?,
+            }
         }
+        Ok(())
     }
+}
+
+/// Facts in numbers for which there is a statement already, where its text depends on their number.
+fn chunks(kind: Kind, facts: &[Envelope]) -> impl Iterator<Item = &[Envelope]> {
+    let mut rest = facts;
+    std::iter::from_fn(move || {
+        let fits = many::sizes().find(|size| *size <= rest.len())?;
+        let taken = if kind == Kind::Postgres {
+            rest.len()
+        } else {
+            fits
+        };
+        let (chunk, after) = rest.split_at(taken);
+        rest = after;
+        Some(chunk)
+    })
 }
 
 /// Rows of one number each.

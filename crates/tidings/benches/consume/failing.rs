@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 /// One of so many events fails.
 const FAILING_OF: usize = 10;
 const ATTEMPTS: u32 = 3;
+const WIDE_EVENTS: usize = 65_536;
 /// Dead letters that the store alone is told at once.
 const STORE_BATCH: usize = 1_000;
 
@@ -30,25 +31,26 @@ enum Waits {
     None,
     /// As it comes: 50 and 100 ms, less what chance takes away.
     Default,
+    /// The same, with sixteen times as many events in flight.
+    Wide,
 }
 
 /// A backlog of the loan data. Every tenth event fails at three attempts in place, each noted in the store before the next one, and becomes a dead letter there; its group goes on behind it. Bare: the same backlog,
-/// the same store, and no failure. `consume.failing.waits` is the same with the waits between attempts that a consumer has unless told otherwise.
+/// the same store, and no failure. `consume.failing.waits` is the same with the waits between attempts that a consumer has unless told otherwise, `consume.failing.wide` with those waits and more events in flight.
 pub(crate) fn failing(request: &Request, report: &mut Report, runtime: &Runtime) -> Outcome<()> {
     let count = request.full_or_quick(1_000_000, 20_000);
     let rounds = throughput(request, runtime, "consume.failing", count, Waits::None)?;
     report.compared("consume.failing", "events/s", &rounds, Goal::RatioMin(0.5));
     report.processor("consume.failing", (count, count), &rounds);
-    // The waits make it take long, and say the same of fewer events.
-    let count = request.full_or_quick(200_000, 20_000);
-    let rounds = throughput(
-        request,
-        runtime,
-        "consume.failing.waits",
-        count,
-        Waits::Default,
-    )?;
-    report.compared("consume.failing.waits", "events/s", &rounds, Goal::None);
+    // They take long, and say the same of fewer events.
+    let count = request.full_or_quick(300_000, 20_000);
+    for (name, waits) in [
+        ("consume.failing.waits", Waits::Default),
+        ("consume.failing.wide", Waits::Wide),
+    ] {
+        let rounds = throughput(request, runtime, name, count, waits)?;
+        report.compared(name, "events/s", &rounds, Goal::None);
+    }
     Ok(())
 }
 
@@ -96,9 +98,11 @@ async fn handle(tidings: &Tidings, count: usize, fails: Option<Waits>) -> Outcom
         .attempts(ATTEMPTS)
         .on_failure(OnFailure::Continue)
         .until_end();
-    if let Some(Waits::None) = fails {
-        consumer = consumer.backoff(Duration::ZERO, Duration::ZERO);
-    }
+    consumer = match fails {
+        Some(Waits::None) => consumer.backoff(Duration::ZERO, Duration::ZERO),
+        Some(Waits::Wide) => consumer.in_flight_max(WIDE_EVENTS),
+        Some(Waits::Default) | None => consumer,
+    };
     let began = SystemClock::new();
     let consumer = if fails.is_some() {
         consumer.on_raw("**", fail_some).start().await?

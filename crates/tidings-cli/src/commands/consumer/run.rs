@@ -218,7 +218,7 @@ fn parked_figures(group: &str, stats: &ConsumerStats) -> [MetricFamily; 4] {
             stats.held_keys as f64,
         ),
         gauge(
-            "tidings_oldest_parked_age_seconds",
+            "tidings_parked_oldest_age_seconds",
             "How long ago the oldest of the parked events was parked; 0 without any.",
             stats.oldest_parked.unwrap_or_default().as_secs_f64(),
         ),
