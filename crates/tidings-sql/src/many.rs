@@ -14,7 +14,7 @@ pub(crate) type Values = Vec<(&'static str, Bind)>;
 #[derive(Debug)]
 pub(crate) struct ManyStatement {
     /// The largest number first.
-    sizes: Vec<Sized>,
+    sizes: Vec<OfSize>,
     /// The names in the brackets, in their order.
     names: Vec<String>,
     /// Whether a row may be said twice, as in a list of what is looked for: then what is left of the rows goes into one statement.
@@ -22,7 +22,7 @@ pub(crate) struct ManyStatement {
 }
 
 #[derive(Debug)]
-struct Sized {
+struct OfSize {
     rows: usize,
     statement: Statement,
     slots: Vec<Slot>,
@@ -53,7 +53,7 @@ impl ManyStatement {
             let text = format!("{before}{each}{after}");
             let statement = Statement::of_many_values(dialect, &text, fragments);
             let slots = statement.names().iter().map(|name| slot(name, &names));
-            Sized {
+            OfSize {
                 rows,
                 slots: slots.collect(),
                 statement,
@@ -99,7 +99,7 @@ impl ManyStatement {
     }
 }
 
-impl Sized {
+impl OfSize {
     fn binds(
         &self,
         shared: &[(&str, Bind)],
