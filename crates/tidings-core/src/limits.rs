@@ -207,6 +207,10 @@ pub const SQL_PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub const SQL_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon a SQLite file is tried again that another one is just making.
 pub const SQL_BUSY_POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Rows that one statement of a store is about at most. A text is made and prepared for this number and its halves.
+pub const SQL_MANY_ROWS_MAX: usize = 128;
+/// Bytes of values that one statement of a store carries, unless a single row has more: well within what every server takes at once.
+pub const SQL_MANY_BYTES_MAX: usize = 4_194_304;
 /// Events that one statement puts into an outbox; more of them take further statements of the same transaction.
 pub const OUTBOX_INSERT_EVENTS_MAX: usize = 1_000;
 /// Bytes of payload that one statement puts into an outbox, unless a single event has more.

@@ -4,8 +4,10 @@ use crate::database::{Database, Held};
 use crate::dialect::Kind;
 use crate::driver::{Bind, Connection, Row};
 use crate::error::{Access, Moment, store_error};
+use crate::many::{ManyStatement, Values};
 use crate::statement::Statement;
 use tidings_core::store::StoreError;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// An open transaction; dropped, its connection is closed, so that nobody borrows one that is inside a transaction.
 pub(crate) struct Changing<'d> {
@@ -13,6 +15,8 @@ pub(crate) struct Changing<'d> {
     access: Access<'static>,
     /// Taken when it is committed.
     held: Option<Held>,
+    /// The turn to write, where the database has one writer.
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl<'d> Changing<'d> {
@@ -21,11 +25,13 @@ impl<'d> Changing<'d> {
         database: &'d Database,
         access: Access<'static>,
     ) -> Result<Self, StoreError> {
+        let turn = database.turn_in_time().await;
         let held = database.acquire().await?;
         let mut changing = Self {
             database,
             access,
             held: Some(held),
+            _turn: turn,
         };
         let scripts: &[&str] = match database.kind() {
             Kind::Sqlite => &["BEGIN IMMEDIATE"],
@@ -71,6 +77,36 @@ impl<'d> Changing<'d> {
         let binds = statement.binds(values);
         let rows = self.connection().fetch(statement.sql(), &binds).await;
         rows.map_err(|error| self.error(&error, Moment::InTransaction))
+    }
+
+    /// Runs a statement about many rows.
+    pub(crate) async fn execute_many(
+        &mut self,
+        statement: &ManyStatement,
+        shared: &[(&str, Bind)],
+        rows: &[Values],
+    ) -> Result<(), StoreError> {
+        for part in statement.parts(shared, rows) {
+            let done = self.connection().execute(part.sql, &part.binds).await;
+            done.map_err(|error| self.error(&error, Moment::InTransaction))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement about many rows and answers what it answers.
+    pub(crate) async fn fetch_many(
+        &mut self,
+        statement: &ManyStatement,
+        shared: &[(&str, Bind)],
+        rows: &[Values],
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut found = Vec::new();
+        for part in statement.parts(shared, rows) {
+            let rows = self.connection().fetch(part.sql, &part.binds).await;
+            let mut rows = rows.map_err(|error| self.error(&error, Moment::InTransaction))?;
+            found.append(&mut rows);
+        }
+        Ok(found)
     }
 
     /// Makes it true.

@@ -9,10 +9,11 @@ use sqlx::Connection as _;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_core::limits::{SQL_ACQUIRE_TIMEOUT, SQL_CONNECTIONS_DEFAULT};
+use tidings_core::limits::{SQL_ACQUIRE_TIMEOUT, SQL_BUSY_TIMEOUT, SQL_CONNECTIONS_DEFAULT};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use tidings_core::limits::{SQL_ANSWER_TIMEOUT, SQL_PING_TIMEOUT};
 use tidings_core::store::StoreError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A database: its connections, and what it is called.
 ///
@@ -29,6 +30,8 @@ struct Inner {
     name: String,
     /// Who is asked to grant what is missing.
     user: String,
+    /// SQLite has one writer at a time: waiting here is fair and ends at once, waiting for its lock is a sleep that grows.
+    writer: Option<Arc<Semaphore>>,
 }
 
 /// The connections of one of the databases.
@@ -100,8 +103,19 @@ impl Database {
     }
 
     fn new(pool: Pool, name: String, user: String) -> Self {
+        let writer = match &pool {
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(_) => Some(Arc::new(Semaphore::new(1))),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => None,
+        };
         Self {
-            inner: Arc::new(Inner { pool, name, user }),
+            inner: Arc::new(Inner {
+                pool,
+                name,
+                user,
+                writer,
+            }),
         }
     }
 
@@ -183,11 +197,25 @@ impl Database {
         binds: &[Bind],
         access: &Access<'_>,
     ) -> Result<u64, StoreError> {
+        let _turn = self.turn_in_time().await;
         let mut held = self.acquire().await?;
         let limit = held.answer_timeout();
         let answer = answered(limit, held.connection().execute(sql, binds)).await;
         held.used(&answer);
         answer.map_err(|error| store_error(self, &error, Moment::Changing, access))
+    }
+
+    /// Waits for the turn to write, where the database has one writer.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let writer = Arc::clone(self.inner.writer.as_ref()?);
+        // It is never closed.
+        writer.acquire_owned().await.ok()
+    }
+
+    /// The same, as long as a writer waits for another process. Whoever still has no turn then asks the database itself: the turn may be held by somebody who waits for the caller.
+    pub(crate) async fn turn_in_time(&self) -> Option<OwnedSemaphorePermit> {
+        let waiting = tokio::time::timeout(SQL_BUSY_TIMEOUT, self.turn());
+        waiting.await.ok().flatten()
     }
 
     /// Takes a connection.
@@ -300,7 +328,7 @@ async fn open_sqlite(
         .create_if_missing(options.create)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(tidings_core::limits::SQL_BUSY_TIMEOUT);
+        .busy_timeout(SQL_BUSY_TIMEOUT);
     // Before the first connection: a version with the defect must not touch the file.
     crate::verify::sqlite_version(&target.name)?;
     let connect = quiet(connect);
@@ -419,4 +447,25 @@ fn cannot_open(target: &url::Target, error: &sqlx::Error) -> StoreError {
         }
     }
     crate::error::nameless_error(&target.name, error, Moment::Connecting, &Access::NONE)
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_those_who_write_to_one_sqlite_file_one_has_the_turn() {
+        let pool = sqlx::SqlitePool::connect_lazy("sqlite::memory:").unwrap();
+        let database = Database::from_pool(Pool::Sqlite(pool), "test");
+        let beside = database.clone();
+        let held = database.turn_in_time().await;
+        assert!(held.is_some());
+
+        let mut waiting = Box::pin(beside.turn());
+        let early = futures_util::poll!(&mut waiting);
+        assert!(early.is_pending(), "somebody else has the turn");
+        drop(held);
+
+        assert!(waiting.await.is_some());
+    }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Dialect {
     pub(crate) prune: &'static str,
     /// Which of some events the inbox knows, asked before they are inserted; `None` where the insert itself answers which were new.
     pub(crate) inbox_known: Option<&'static str>,
+    /// Changes parked rows, each in its own way.
+    pub(crate) parked_change: &'static str,
     /// Puts several events into the inbox.
     pub(crate) inbox_insert_many: &'static str,
     /// Removes the oldest rows of a consumer.
@@ -170,6 +172,7 @@ pub(crate) const SQLITE: Dialect = Dialect {
     settle_mark: "UPDATE {table} SET {mark} WHERE {id_column} IN ({ids})",
     prune: "DELETE FROM {table} WHERE {id_column} IN (SELECT {id_column} FROM {table} AS o WHERE {is_sent} AND {marked_at} < :before ORDER BY {id_column} LIMIT :limit)",
     inbox_known: None,
+    parked_change: include_str!("../sql/sqlite/parked_change.sql"),
     inbox_insert_many: include_str!("../sql/sqlite/inbox_insert_many.sql"),
     inbox_forget: "DELETE FROM inbox WHERE (event_key, consumer) IN (SELECT event_key, consumer FROM inbox WHERE consumer = :consumer AND processed_at < :before ORDER BY processed_at LIMIT :limit)",
 };
@@ -287,6 +290,7 @@ pub(crate) const POSTGRES: Dialect = Dialect {
     settle_mark: "UPDATE {table} SET {mark} WHERE {id_column} = ANY (ARRAY({ids}))",
     prune: "DELETE FROM {table} WHERE {id_column} = ANY (ARRAY(SELECT {id_column} FROM {table} AS o WHERE {is_sent} AND {marked_at} < :before ORDER BY {id_column} LIMIT :limit))",
     inbox_known: None,
+    parked_change: include_str!("../sql/postgres/parked_change.sql"),
     inbox_insert_many: include_str!("../sql/postgres/inbox_insert_many.sql"),
     inbox_forget: "DELETE FROM inbox WHERE (event_key, consumer) IN (SELECT event_key, consumer FROM inbox WHERE consumer = :consumer AND processed_at < to_timestamp(CAST(:before AS double precision) / 1000000) ORDER BY processed_at LIMIT :limit)",
 };
@@ -397,6 +401,7 @@ pub(crate) const MYSQL: Dialect = Dialect {
     settle_mark: "UPDATE ({ids}) AS settled STRAIGHT_JOIN {table} AS o ON o.{id_column} = settled.id SET {mark}",
     prune: "DELETE o FROM {table} AS o JOIN (SELECT p.id FROM (SELECT {id} AS id FROM {table} AS o WHERE {is_sent} AND {marked_at} < :before ORDER BY {id} LIMIT :limit) AS p) AS pruned ON {id} = pruned.id",
     inbox_known: Some(include_str!("../sql/mysql/inbox_known.sql")),
+    parked_change: include_str!("../sql/mysql/parked_change.sql"),
     inbox_insert_many: include_str!("../sql/mysql/inbox_insert_many.sql"),
     inbox_forget: "DELETE FROM inbox WHERE consumer = :consumer AND processed_at < FROM_UNIXTIME(:before / 1000000) ORDER BY processed_at LIMIT :limit",
 };

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use tidings_core::extract::HandlerContext;
 use tidings_core::store::{Admission, InboxStatus, InboxStore, StoreError};
 use tidings_core::{BoxFuture, DedupeKey, Envelope, Timestamp};
-use tokio::sync::Semaphore;
 
 /// The inbox in a database, shared with a consumer whose handlers take a [`Tx`](crate::Tx).
 ///
@@ -30,8 +29,6 @@ pub struct Inbox {
 
 struct Inner {
     database: Database,
-    /// SQLite has one writer at a time: waiting here is fair, waiting for its lock is not.
-    writer: Option<Arc<Semaphore>>,
     insert_one: Statement,
     insert_many: Statement,
     known: Option<Statement>,
@@ -84,7 +81,6 @@ impl Inbox {
         Self {
             inner: Arc::new(Inner {
                 database: database.clone(),
-                writer: one_writer(database),
                 insert_one: statement(include_str!("../sql/inbox/insert_one.sql")),
                 insert_many: statement(dialect.inbox_insert_many),
                 known: dialect.inbox_known.map(statement),
@@ -123,13 +119,6 @@ impl Inbox {
     /// The database.
     pub fn database(&self) -> &Database {
         &self.inner.database
-    }
-
-    /// Waits for the turn to write, where the database has one writer.
-    pub(crate) async fn turn(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let writer = Arc::clone(self.inner.writer.as_ref()?);
-        // It is never closed.
-        writer.acquire_owned().await.ok()
     }
 
     fn binds<'a>(&self, group: &str, key: &InboxKey) -> [(&'a str, Bind); 3] {
@@ -306,7 +295,6 @@ impl InboxStore for Inbox {
                 ("before", Bind::Int(before.as_micros())),
                 ("limit", Bind::Int(limit.into())),
             ]);
-            let _turn = self.turn().await;
             database.change(forget.sql(), &binds, &access()).await
         })
     }
@@ -322,10 +310,6 @@ fn list<'a>(group: &str, keys: &[&InboxKey]) -> [(&'a str, Bind); 2] {
         ("consumer", Bind::text(group)),
         ("events", Bind::text(events)),
     ]
-}
-
-fn one_writer(database: &Database) -> Option<Arc<Semaphore>> {
-    (database.kind() == crate::Kind::Sqlite).then(|| Arc::new(Semaphore::new(1)))
 }
 
 fn access() -> Access<'static> {

@@ -17,6 +17,7 @@ pub mod failure;
 mod file;
 pub mod inbox;
 mod insert;
+mod many;
 mod outbox_row;
 pub mod publish;
 pub mod schedule;

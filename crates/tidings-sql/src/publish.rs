@@ -189,6 +189,7 @@ impl Outbox {
     ) -> Result<String, StoreError> {
         let envelopes = self.stamp(vec![draft_of(event)?])?;
         let rows = written(&envelopes)?;
+        let _turn = database.turn_in_time().await;
         let mut held = database.acquire().await?;
         let done = self.write(&mut held.connection(), &rows).await;
         done.map_err(|error| match error {

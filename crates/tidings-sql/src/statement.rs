@@ -1,6 +1,6 @@
 //! Statements as they stand in `sql/`: with `{fragments}` that a dialect or a table fills, and `:values` by name.
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Kind};
 use crate::driver::Bind;
 
 /// A statement that one database understands.
@@ -14,6 +14,25 @@ pub(crate) struct Statement {
 impl Statement {
     /// Leaves out comments, fills the fragments, again and again where they hold further ones, and numbers the values as the database does.
     pub(crate) fn new(dialect: &Dialect, template: &str, fragments: &[(&str, &str)]) -> Self {
+        Self::counted_by(dialect.numbered_by, dialect, template, fragments)
+    }
+
+    /// The same for a statement of very many values. SQLite looks for each number of a value through all of them; counted by their place they have none.
+    pub(crate) fn of_many_values(
+        dialect: &Dialect,
+        template: &str,
+        fragments: &[(&str, &str)],
+    ) -> Self {
+        let numbered_by = dialect.numbered_by.filter(|_| dialect.kind != Kind::Sqlite);
+        Self::counted_by(numbered_by, dialect, template, fragments)
+    }
+
+    fn counted_by(
+        numbered_by: Option<char>,
+        dialect: &Dialect,
+        template: &str,
+        fragments: &[(&str, &str)],
+    ) -> Self {
         let lines = template.lines().filter(|line| !line.starts_with("--"));
         let mut text = lines.collect::<Vec<_>>().join("\n");
         // A fragment may hold another; what does not end after some rounds holds itself, and the database will refuse its braces.
@@ -25,12 +44,17 @@ impl Statement {
                 text = text.replace(&format!("{{{name}}}"), fragment);
             }
         }
-        number(dialect, &text)
+        number(numbered_by, &text)
     }
 
     /// The text.
     pub(crate) fn sql(&self) -> &str {
         &self.sql
+    }
+
+    /// The names of the values, in the order of the text.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// The values in the order of the text.
@@ -48,7 +72,7 @@ impl Statement {
 }
 
 /// Replaces `:name` by what the database counts values with. Quoted texts and casts (`::`) stay as they are.
-fn number(dialect: &Dialect, text: &str) -> Statement {
+fn number(numbered_by: Option<char>, text: &str) -> Statement {
     let mut sql = String::with_capacity(text.len());
     let mut names: Vec<String> = Vec::new();
     let mut rest = text;
@@ -69,7 +93,7 @@ fn number(dialect: &Dialect, text: &str) -> Statement {
                 .find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
                 .unwrap_or(after.len());
             let (name, after) = after.split_at(bytes);
-            sql.push_str(&placeholder(dialect, &mut names, name));
+            sql.push_str(&placeholder(numbered_by, &mut names, name));
             rest = after;
         }
     }
@@ -77,8 +101,8 @@ fn number(dialect: &Dialect, text: &str) -> Statement {
     Statement { sql, names }
 }
 
-fn placeholder(dialect: &Dialect, names: &mut Vec<String>, name: &str) -> String {
-    let Some(sign) = dialect.numbered_by else {
+fn placeholder(numbered_by: Option<char>, names: &mut Vec<String>, name: &str) -> String {
+    let Some(sign) = numbered_by else {
         names.push(name.to_owned());
         return "?".to_owned();
     };

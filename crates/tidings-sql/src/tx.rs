@@ -139,7 +139,7 @@ impl<Db: TxDatabase> OpenTransaction<Db> {
             reason: wrong_database::<Db>(inbox),
         };
         let pool = Db::pool(inbox.database()).ok_or_else(refused)?.clone();
-        let turn = inbox.turn().await;
+        let turn = inbox.database().turn().await;
         let mut beginning = Beginning::<Db> {
             future: Some(Box::pin(async move { pool.begin_with(Db::BEGIN).await })),
             slot,

@@ -213,6 +213,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Events received and not settled at most; 4,096 unless given. A failed event that waits for its next attempt in place, and what waits behind it of its key, count too: a group in which many fail
+    /// does no more a second than this number divided by how long they wait. More of them take more memory, and more events are handled again after a crash.
+    pub fn in_flight_max(mut self, events: usize) -> Self {
+        self.config.in_flight_max = events;
+        self
+    }
+
     /// Where the group begins if it is new; at the oldest event unless given. A group that exists goes on where it is.
     pub fn start_at(mut self, start: StartAt) -> Self {
         self.config.start = start;

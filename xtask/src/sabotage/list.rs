@@ -365,6 +365,14 @@ pub(super) const BUGS: &[Bug] = &[
         tests: &[DEAD_LETTERS],
     },
     Bug {
+        name: "parked-again-lost",
+        package: Package::Sql,
+        file: "crates/tidings-sql/src/failure/plan.rs",
+        text: "self.events_gone.contains(&event)",
+        replacement: "self.events_gone.len() > 1_000 && self.events_gone.contains(&event)",
+        tests: &[DEAD_LETTERS],
+    },
+    Bug {
         name: "discard-without-release",
         package: Package::Sql,
         file: "crates/tidings-sql/sql/failure/heads_of_letters.sql",

@@ -189,6 +189,10 @@ pub struct ParkedLane {
     pub lane: LaneId,
     /// Its rows.
     pub rows: u64,
+    /// Whether it is held by a dead letter that nobody has decided about; false where lanes that are due are told.
+    pub held: bool,
+    /// How long ago its oldest row was parked, by the store's clock; `None` where lanes that are due are told.
+    pub oldest: Option<Duration>,
 }
 
 /// What a person decided of an event in a group, so that a replay does not meet the old poison.

@@ -37,7 +37,9 @@ pub(super) async fn load(pipeline: &Pipeline) {
         let turn = pipeline.lock().parked.turn();
         match store.state(group).await {
             Ok(found) => {
+                let now = pipeline.clock.elapsed();
                 let mut state = pipeline.lock();
+                state.parked.set_now(now);
                 let doubtful = state.parked.reconcile(&found.lanes, turn);
                 state.doubtful.extend(doubtful);
                 state.attempts = found.attempts;
@@ -118,8 +120,10 @@ impl Parker {
         let pipeline = Arc::clone(&self.pipeline);
         let group = pipeline.group.as_str();
         self.refresh().await?;
+        let now = pipeline.clock.elapsed();
         let (turn, busy, doubtful) = {
             let mut state = pipeline.lock();
+            state.parked.set_now(now);
             state.parker_wakes_at = Duration::ZERO;
             let mut doubtful = std::mem::take(&mut state.doubtful);
             doubtful.sort_unstable();
@@ -131,12 +135,13 @@ impl Parker {
         let limit = u32::try_from(busy + LANES_MAX).unwrap_or(u32::MAX);
         let due = self.store.due(group, limit).await?;
         pipeline.set_paused_by(due.paused.as_deref());
-        let mut left_out = false;
+        let mut entered = 0;
         if due.paused.is_none() && leads {
             for lane in &due.lanes {
-                left_out |= !self.enter(lane, turn).await?;
+                entered += usize::from(self.enter(lane, turn).await?);
             }
         }
+        let left_out = due.paused.is_none() && leads && entered < due.lanes.len();
         for lane in doubtful {
             if due.lanes.iter().all(|due| due.lane != lane) {
                 self.look_at(lane, turn).await?;
@@ -146,6 +151,8 @@ impl Parker {
         let mut state = pipeline.lock();
         state.waits_for_time = due.next_in.is_some() || left_out || more;
         let interval = match (more, state.parked.is_empty()) {
+            // What did not fit into one look is looked for at once, as long as there is room; whoever makes room wakes the parker.
+            (true, _) if entered > 0 => Duration::ZERO,
             (true, _) => PARKED_LOOK_INTERVAL / 10,
             (false, false) => PARKED_LOOK_INTERVAL,
             (false, true) => PARKED_LOOK_IDLE_INTERVAL,
@@ -172,7 +179,9 @@ impl Parker {
             state.parked.turn()
         };
         let found = self.store.state(pipeline.group.as_str()).await?;
+        let now = pipeline.clock.elapsed();
         let mut state = pipeline.lock();
+        state.parked.set_now(now);
         let doubtful = state.parked.reconcile(&found.lanes, turn);
         state.doubtful.extend(doubtful);
         pipeline.wake_after(state);
@@ -185,6 +194,7 @@ impl Parker {
         let (room, turn) = {
             let mut state = pipeline.lock();
             let room = state.room();
+            state.parker_waits_for_room |= room == 0;
             if state.draining || room == 0 {
                 return Ok(false);
             }
@@ -210,13 +220,18 @@ impl Parker {
     /// Forgets a lane of which nothing is due if it has no row at all.
     async fn look_at(&self, lane: LaneId, turn: u64) -> Result<(), StoreError> {
         let pipeline = &self.pipeline;
-        let rows = 0;
         {
             let mut state = pipeline.lock();
             if state.parked.rows_of(lane) == 0 {
                 return Ok(());
             }
-            if !state.parked.due(&ParkedLane { lane, rows }, turn) {
+            let lane_told = ParkedLane {
+                lane,
+                rows: 0,
+                held: false,
+                oldest: None,
+            };
+            if !state.parked.due(&lane_told, turn) {
                 // Something of it is on its way: it is looked at again.
                 state.doubtful.push(lane);
                 return Ok(());

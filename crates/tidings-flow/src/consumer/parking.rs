@@ -4,6 +4,7 @@
 //! that of the lock; the store is told in the same order.
 
 use std::collections::HashMap;
+use std::time::Duration;
 use tidings_core::store::{LaneId, ParkedLane};
 
 /// What a lane that has rows in the store is at.
@@ -34,6 +35,8 @@ struct Lane {
     touched: u64,
     /// Whether its head is held by a dead letter, as far as this process knows.
     held: bool,
+    /// When its oldest row was parked, by the clock of this process, which may have begun later: in microseconds, so that it can be before its zero.
+    since: i64,
 }
 
 impl Lane {
@@ -57,6 +60,8 @@ pub(crate) struct ParkedLanes {
     turn: u64,
     /// When a lane was last forgotten.
     forgot: u64,
+    /// The time that was told last, in microseconds.
+    now: i64,
 }
 
 impl ParkedLanes {
@@ -90,6 +95,18 @@ impl ParkedLanes {
         self.held
     }
 
+    /// How long ago the oldest row was parked, as far as this process knows: what left a lane that has others is noticed when the store is asked as a whole.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        let since = self.lanes.values().map(|lane| lane.since).min()?;
+        let age = u64::try_from(self.now.saturating_sub(since)).unwrap_or(0);
+        Some(Duration::from_micros(age))
+    }
+
+    /// It is so late now, by the clock of this process.
+    pub(crate) fn set_now(&mut self, now: Duration) {
+        self.now = micros(now);
+    }
+
     /// Whether what arrives for a lane is to be parked behind.
     pub(crate) fn takes(&self, lane: LaneId) -> bool {
         self.lanes.get(&lane).is_some_and(|lane| !lane.open)
@@ -99,6 +116,7 @@ impl ParkedLanes {
     pub(crate) fn park(&mut self, id: LaneId, count: u64) {
         self.turn += 1;
         self.rows += count;
+        let now = self.now;
         let lane = self.lanes.entry(id).or_insert(Lane {
             phase: Phase::Resting,
             rows: 0,
@@ -107,6 +125,7 @@ impl ParkedLanes {
             open: false,
             touched: 0,
             held: false,
+            since: now,
         });
         lane.rows += count;
         lane.coming += count;
@@ -165,6 +184,7 @@ impl ParkedLanes {
             open: true,
             touched: turn,
             held: false,
+            since: self.now,
         };
         self.lanes.insert(told.lane, lane);
         true
@@ -273,11 +293,13 @@ impl ParkedLanes {
                 Some(lane) if lane.is_at_rest_since(turn) => {
                     self.rows = self.rows - lane.rows + one.rows;
                     lane.rows = one.rows;
+                    self.learn(one);
                 }
                 Some(_) => {}
                 None => {
                     self.park(one.lane, one.rows);
                     self.arrived(one.lane, one.rows);
+                    self.learn(one);
                     if forgot_since {
                         doubtful.push(one.lane);
                     }
@@ -285,6 +307,15 @@ impl ParkedLanes {
             }
         }
         doubtful
+    }
+
+    /// Takes over what only the store knows of a lane.
+    fn learn(&mut self, told: &ParkedLane) {
+        let now = self.now;
+        if let (Some(lane), Some(oldest)) = (self.lanes.get_mut(&told.lane), told.oldest) {
+            lane.since = now.saturating_sub(micros(oldest));
+        }
+        self.set_held(told.lane, told.held);
     }
 
     fn left(&mut self, id: LaneId, count: u64) {
@@ -324,6 +355,10 @@ impl ParkedLanes {
             self.forgot = self.turn;
         }
     }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

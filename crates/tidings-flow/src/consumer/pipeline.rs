@@ -144,6 +144,7 @@ impl Pipeline {
             decisions: HashMap::new(),
             loaded: !has_store,
             waits_for_time: has_store,
+            parker_waits_for_room: false,
             parker_wakes_at: Duration::ZERO,
             paused_by: None,
             ration: parts
@@ -357,7 +358,14 @@ impl Pipeline {
         if receiver {
             state.receiver_waits = false;
         }
+        let parker = state.parker_waits_for_room && state.room() >= self.config.in_flight_max / 4;
+        if parker {
+            state.parker_waits_for_room = false;
+        }
         drop(state);
+        if parker {
+            self.parker.notify_one();
+        }
         if let Some(notify) = worker.and_then(|worker| self.workers.get(worker)) {
             notify.notify_one();
         }
@@ -502,23 +510,6 @@ impl Pipeline {
             group: self.group.to_string(),
             reason,
             code,
-        }
-    }
-
-    pub(super) fn stats(&self) -> ConsumerStats {
-        let state = self.lock();
-        ConsumerStats {
-            in_flight: state.table.held()
-                + state.outcomes.len()
-                + state.settling
-                + state.keep.tokens(),
-            running: state.table.running(),
-            parked: state.parked.rows(),
-            parked_keys: state.parked.len(),
-            held_keys: state.parked.held(),
-            paused: state.paused_by_user,
-            paused_by: state.paused_by.clone(),
-            ..state.counts.clone()
         }
     }
 }

@@ -116,6 +116,8 @@ pub(super) struct State {
     pub(super) loaded: bool,
     /// Whether a parked delivery waits for its time, as far as is known.
     pub(super) waits_for_time: bool,
+    /// Whether a lane that is due had no room.
+    pub(super) parker_waits_for_room: bool,
     /// When the parker looks next.
     pub(super) parker_wakes_at: Duration,
     /// Why a person paused the group in its store.

@@ -1,5 +1,8 @@
 //! What a consumer has done since it started.
 
+use super::pipeline::Pipeline;
+use std::time::Duration;
+
 /// Counters of a consumer since it started, and where it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,10 +33,35 @@ pub struct ConsumerStats {
     pub parked_keys: usize,
     /// Keys that are held by a dead letter, as far as this process knows.
     pub held_keys: usize,
+    /// How long ago the oldest parked event was parked, as far as this process knows; it may count one that has left its key within the last half minute.
+    pub oldest_parked: Option<Duration>,
     /// Whether the user has paused it.
     pub paused: bool,
     /// Why a person paused the group in its store.
     pub paused_by: Option<String>,
     /// Why the group waits, while the broker refuses what it has to publish or a database what it has to write.
     pub trouble: Option<String>,
+}
+
+impl Pipeline {
+    /// What it has done so far, and where it stands.
+    pub(super) fn stats(&self) -> ConsumerStats {
+        let now = self.clock.elapsed();
+        let mut state = self.lock();
+        state.parked.set_now(now);
+        ConsumerStats {
+            in_flight: state.table.held()
+                + state.outcomes.len()
+                + state.settling
+                + state.keep.tokens(),
+            running: state.table.running(),
+            parked: state.parked.rows(),
+            parked_keys: state.parked.len(),
+            held_keys: state.parked.held(),
+            oldest_parked: state.parked.oldest(),
+            paused: state.paused_by_user,
+            paused_by: state.paused_by.clone(),
+            ..state.counts.clone()
+        }
+    }
 }

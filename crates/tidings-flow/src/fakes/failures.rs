@@ -220,8 +220,16 @@ impl FailuresState {
     }
 
     fn lane(&self, lane: LaneId) -> ParkedLane {
-        let rows = self.parked.iter().filter(|row| row.lane == lane).count() as u64;
-        ParkedLane { lane, rows }
+        let rows = self.parked.iter().filter(|row| row.lane == lane);
+        let held = rows
+            .clone()
+            .any(|row| row.letter.is_some() && row.due.is_none());
+        ParkedLane {
+            lane,
+            rows: rows.count() as u64,
+            held,
+            oldest: None,
+        }
     }
 }
 

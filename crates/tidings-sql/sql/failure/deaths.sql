@@ -1,1 +1,1 @@
-SELECT deaths FROM tidings_dead_letter WHERE consumer = :consumer AND event_key = :event_key
+SELECT event_key, deaths FROM tidings_dead_letter WHERE consumer = :consumer AND event_key IN ([:event_key])

@@ -1,1 +1,1 @@
-DELETE FROM tidings_attempt WHERE consumer = :consumer AND event_key = :event_key
+DELETE FROM tidings_attempt WHERE consumer = :consumer AND event_key IN ([:event_key])

@@ -1,1 +1,1 @@
-SELECT lane, event_key, letter FROM tidings_parked WHERE consumer = :consumer AND id = :id
+SELECT id, lane, event_key, letter FROM tidings_parked WHERE consumer = :consumer AND id IN ([:id])

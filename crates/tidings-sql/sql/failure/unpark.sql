@@ -1,1 +1,1 @@
-DELETE FROM tidings_parked WHERE consumer = :consumer AND id = :id
+DELETE FROM tidings_parked WHERE consumer = :consumer AND id IN ([:id])

@@ -32,6 +32,17 @@ impl Bind {
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(Some(text.into()))
     }
+
+    /// About as many bytes as it takes on its way.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Int(_) | Self::IntOrNull(_) => 8,
+            Self::Text(text) => text.as_ref().map_or(0, String::len),
+            Self::Bytes(bytes) => bytes.as_ref().map_or(0, Vec::len),
+            Self::TextList(texts) => texts.iter().flatten().map(String::len).sum(),
+            Self::BytesList(all) => all.iter().flatten().map(Vec::len).sum(),
+        }
+    }
 }
 
 /// An open connection of one of the databases, whoever holds it.

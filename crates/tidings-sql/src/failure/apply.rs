@@ -1,13 +1,17 @@
 //! Changes, all of a call in one transaction.
 
-use super::delivery::{self, columns, number, plain};
-use super::{Failures, access, hex};
+use super::plan::{self, Count, Known, Plan, RowChange, micros, plans};
+use super::{Failures, access};
 use crate::changing::Changing;
+use crate::dialect::Kind;
 use crate::driver::Bind;
+use crate::many::{self, Values};
 use crate::publish::publish_plainly;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
-use tidings_core::store::{DeathRecord, FailureChange, ParkedDelivery, ParkedId, StoreError};
-use tidings_core::{DedupeKey, Envelope};
+use tidings_core::Envelope;
+use tidings_core::limits::SQL_MANY_BYTES_MAX;
+use tidings_core::store::{FailureChange, StoreError};
 
 impl Failures {
     pub(super) async fn make(
@@ -19,13 +23,15 @@ impl Failures {
             return Ok(());
         }
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
-        for change in changes {
-            self.change(&mut changing, group, change).await?;
+        let known = self
+            .known(&mut changing, group, &plan::finished(changes))
+            .await?;
+        let plans = plans(group, changes, &known);
+        let facts = plans.iter().any(|plan| !plan.facts.is_empty());
+        for plan in plans {
+            self.carry_out(&mut changing, group, plan).await?;
         }
         changing.commit().await?;
-        let facts = changes
-            .iter()
-            .any(|change| matches!(change, FailureChange::Bury(_)));
         if let (true, Some(outbox)) = (facts, &self.outbox) {
             outbox.wake();
         }
@@ -43,7 +49,7 @@ impl Failures {
         let values = [
             ("consumer", Bind::text(group)),
             ("owner", Bind::text(owner)),
-            ("lease", micros(lease)),
+            ("lease", Bind::Int(micros(lease))),
         ];
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
         if changing.execute(&statements.lead, &values).await? == 0 {
@@ -63,178 +69,151 @@ impl Failures {
         Ok(true)
     }
 
-    async fn change(
+    /// What there is of some rows.
+    async fn known(
         &self,
         changing: &mut Changing<'_>,
         group: &str,
-        change: &FailureChange,
+        rows: &[i64],
+    ) -> Result<HashMap<i64, Known>, StoreError> {
+        let consumer = [("consumer", Bind::text(group))];
+        let lane_of = &self.statements().lane_of;
+        let asked = numbers("id", rows);
+        let found = changing.fetch_many(lane_of, &consumer, &asked).await?;
+        let known = found.into_iter().filter_map(|mut row| {
+            let known = Known {
+                lane: row.text(1)?,
+                event: row.text(2)?,
+                letter: row.text(3),
+            };
+            Some((row.int(0)?, known))
+        });
+        Ok(known.collect())
+    }
+
+    async fn carry_out(
+        &self,
+        changing: &mut Changing<'_>,
+        group: &str,
+        plan: Plan,
     ) -> Result<(), StoreError> {
         let statements = self.statements();
-        match change {
-            FailureChange::Attempted { event, attempts } => {
-                let values = [
-                    ("consumer", Bind::text(group)),
-                    ("event_key", Bind::text(hex(*event))),
-                    ("attempts", Bind::Int((*attempts).into())),
-                ];
-                changing.execute(&statements.attempt, &values).await?;
+        let consumer = [("consumer", Bind::text(group))];
+        // Dead letters come first: whether a head may be due depends on them.
+        self.record(changing, &consumer, plan.letters).await?;
+        let park = &statements.park;
+        changing.execute_many(park, &[], &plan.parked).await?;
+        self.change_rows(changing, group, &plan.changed).await?;
+        let resolve = &statements.resolve_letter;
+        let handled = texts("letter", plan.handled_letters);
+        changing.execute_many(resolve, &[], &handled).await?;
+        let unpark = &statements.unpark;
+        let gone = numbers("id", &plan.gone);
+        changing.execute_many(unpark, &consumer, &gone).await?;
+        self.advance(changing, group, plan.lanes).await?;
+        self.count(changing, group, plan.attempts).await?;
+        self.state_facts(changing, &plan.facts).await
+    }
+
+    /// Records dead letters: those that the store has die again.
+    async fn record(
+        &self,
+        changing: &mut Changing<'_>,
+        consumer: &[(&str, Bind)],
+        letters: Vec<(String, Values)>,
+    ) -> Result<(), StoreError> {
+        let statements = self.statements();
+        let asked = texts("event_key", letters.iter().map(|(event, _)| event.clone()));
+        let deaths = &statements.deaths;
+        let known = changing.fetch_many(deaths, consumer, &asked).await?;
+        let known: HashSet<String> = known
+            .into_iter()
+            .filter_map(|mut row| row.text(0))
+            .collect();
+        let mut new = Vec::with_capacity(letters.len());
+        for (event, letter) in letters {
+            if known.contains(&event) {
+                changing.execute(&statements.letter_again, &letter).await?;
+            } else {
+                new.push(letter);
             }
-            FailureChange::Succeeded { event } => self.forget(changing, group, *event).await?,
-            FailureChange::Park { deliveries, due_in } => {
-                for (index, delivery) in deliveries.iter().enumerate() {
-                    let due_in = due_in.filter(|_| index == 0);
-                    self.park(changing, group, delivery, due_in, None).await?;
-                    let event = DedupeKey::of(&delivery.envelope);
-                    self.forget(changing, group, event).await?;
-                }
-                // Behind nothing, because a person took away what was there, it is next.
-                if let (None, Some(first)) = (due_in, deliveries.first()) {
-                    self.advance(changing, group, first.lane.to_string())
-                        .await?;
-                }
-            }
-            FailureChange::Postpone {
-                id,
-                attempts,
-                rounds,
-                history,
-                due_in,
-            } => {
-                let values = [
-                    ("consumer", Bind::text(group)),
-                    ("id", Bind::Int(id.0)),
-                    ("attempts", Bind::Int((*attempts).into())),
-                    ("rounds", Bind::Int((*rounds).into())),
-                    ("history", delivery::history(history)),
-                    ("due_in", micros(*due_in)),
-                ];
-                changing.execute(&statements.postpone, &values).await?;
-            }
-            FailureChange::Finish { id } => self.finish(changing, group, *id).await?,
-            FailureChange::Bury(record) => self.bury(changing, group, record).await?,
+        }
+        let letter_new = &statements.letter_new;
+        changing.execute_many(letter_new, &[], &new).await
+    }
+
+    async fn change_rows(
+        &self,
+        changing: &mut Changing<'_>,
+        group: &str,
+        changes: &[RowChange],
+    ) -> Result<(), StoreError> {
+        let mut rest = changes;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|change| {
+                bytes += change.bytes();
+                bytes <= SQL_MANY_BYTES_MAX
+            });
+            // A single row that is larger goes alone.
+            let (chunk, after) = rest.split_at(fits.count().max(1));
+            rest = after;
+            let rows: Vec<serde_json::Value> = chunk.iter().map(RowChange::json).collect();
+            let values = [
+                ("consumer", Bind::text(group)),
+                (
+                    "rows",
+                    Bind::text(serde_json::Value::Array(rows).to_string()),
+                ),
+            ];
+            let statement = &self.statements().parked_change;
+            changing.execute(statement, &values).await?;
         }
         Ok(())
     }
 
-    async fn forget(
-        &self,
-        changing: &mut Changing<'_>,
-        group: &str,
-        event: DedupeKey,
-    ) -> Result<(), StoreError> {
-        let values = [
-            ("consumer", Bind::text(group)),
-            ("event_key", Bind::text(hex(event))),
-        ];
-        let forget = &self.statements().forget_attempt;
-        changing.execute(forget, &values).await?;
-        Ok(())
-    }
-
-    async fn park(
-        &self,
-        changing: &mut Changing<'_>,
-        group: &str,
-        delivery: &ParkedDelivery,
-        due_in: Option<Duration>,
-        letter: Option<&str>,
-    ) -> Result<(), StoreError> {
-        let mut values = columns(delivery);
-        values.push(("consumer", Bind::text(group)));
-        values.push(("due_in", Bind::IntOrNull(due_in.map(count))));
-        values.push(("letter", Bind::Text(letter.map(str::to_owned))));
-        changing.execute(&self.statements().park, &values).await?;
-        Ok(())
-    }
-
-    /// Takes a row away, and lets the next one of its lane be due.
-    async fn finish(
-        &self,
-        changing: &mut Changing<'_>,
-        group: &str,
-        id: ParkedId,
-    ) -> Result<(), StoreError> {
-        let statements = self.statements();
-        let row = [("consumer", Bind::text(group)), ("id", Bind::Int(id.0))];
-        let found = changing.fetch(&statements.lane_of, &row).await?;
-        // Finished before, by the same changes whose answer was lost.
-        let Some(mut found) = found.into_iter().next() else {
-            return Ok(());
-        };
-        let lane = found.text(0).unwrap_or_default();
-        if let Some(letter) = found.text(2) {
-            let values = [("letter", Bind::text(letter))];
-            changing
-                .execute(&statements.resolve_letter, &values)
-                .await?;
-        }
-        changing.execute(&statements.unpark, &row).await?;
-        self.advance(changing, group, lane).await
-    }
-
+    /// Lets the heads of lanes be due that nothing holds and that wait for no time of their own.
     async fn advance(
         &self,
         changing: &mut Changing<'_>,
         group: &str,
-        lane: String,
+        lanes: BTreeSet<String>,
     ) -> Result<(), StoreError> {
         let statements = self.statements();
-        let values = [("consumer", Bind::text(group)), ("lane", Bind::text(lane))];
-        let head = changing.fetch(&statements.head_of, &values).await?;
-        if let Some(head) = head.first().and_then(|row| row.int(0)) {
-            let values = [("consumer", Bind::text(group)), ("id", Bind::Int(head))];
-            changing.execute(&statements.head_due, &values).await?;
-        }
-        Ok(())
+        let consumer = [("consumer", Bind::text(group))];
+        let lanes = texts("lane", lanes);
+        let heads = changing
+            .fetch_many(&statements.head_of, &consumer, &lanes)
+            .await?;
+        let heads: Vec<i64> = heads.iter().filter_map(|row| row.int(0)).collect();
+        let head_due = &statements.head_due;
+        changing
+            .execute_many(head_due, &consumer, &numbers("id", &heads))
+            .await
     }
 
-    async fn bury(
+    async fn count(
         &self,
         changing: &mut Changing<'_>,
         group: &str,
-        record: &DeathRecord,
+        counts: BTreeMap<String, Count>,
     ) -> Result<(), StoreError> {
         let statements = self.statements();
-        let delivery = &record.delivery;
-        let letter = letter(group, record);
-        if changing.execute(&statements.letter_again, &letter).await? == 0 {
-            changing.execute(&statements.letter_new, &letter).await?;
-        }
-        self.forget(changing, group, DedupeKey::of(&delivery.envelope))
-            .await?;
-        let is_parked = delivery.id != ParkedId(0);
-        match (is_parked, record.holds) {
-            (true, true) => {
-                let values = [
-                    ("consumer", Bind::text(group)),
-                    ("id", Bind::Int(delivery.id.0)),
-                    ("attempts", Bind::Int(delivery.attempts.into())),
-                    ("rounds", Bind::Int(delivery.rounds.into())),
-                    ("deaths", Bind::Int(i64::from(delivery.deaths) + 1)),
-                    ("history", delivery::history(&delivery.history)),
-                    ("letter", Bind::text(record.id.clone())),
-                ];
-                changing.execute(&statements.hold, &values).await?;
-            }
-            (false, true) => {
-                let mut held = delivery.clone();
-                held.deaths = held.deaths.saturating_add(1);
-                self.park(changing, group, &held, None, Some(&record.id))
-                    .await?;
-            }
-            (true, false) => {
-                let row = [
-                    ("consumer", Bind::text(group)),
-                    ("id", Bind::Int(delivery.id.0)),
-                ];
-                changing.execute(&statements.unpark, &row).await?;
-                self.advance(changing, group, delivery.lane.to_string())
-                    .await?;
-            }
-            (false, false) => {}
-        }
-        let facts = std::slice::from_ref(&record.fact);
-        self.state_facts(changing, facts).await
+        let consumer = [("consumer", Bind::text(group))];
+        let forgotten = counts.iter().filter(|(_, count)| count.forgotten);
+        let forgotten = texts("event_key", forgotten.map(|(event, _)| event.clone()));
+        let forget = &statements.forget_attempt;
+        changing.execute_many(forget, &consumer, &forgotten).await?;
+        let noted = counts.into_iter().filter_map(|(event, count)| {
+            Some(vec![
+                ("consumer", Bind::text(group)),
+                ("event_key", Bind::text(event)),
+                ("attempts", Bind::Int(count.noted?.into())),
+            ])
+        });
+        let noted: Vec<Values> = noted.collect();
+        let attempt = &statements.attempt;
+        changing.execute_many(attempt, &[], &noted).await
     }
 
     /// Puts facts into the outbox of the transaction.
@@ -243,54 +222,42 @@ impl Failures {
         changing: &mut Changing<'_>,
         facts: &[Envelope],
     ) -> Result<(), StoreError> {
-        match &self.outbox {
-            Some(outbox) => outbox.publish_on(&mut changing.connection(), facts).await,
-            None => publish_plainly(&mut changing.connection(), facts).await,
+        for chunk in chunks(self.inner.database.kind(), facts) {
+            match &self.outbox {
+                Some(outbox) => outbox.publish_on(&mut changing.connection(), chunk).await?,
+                None => publish_plainly(&mut changing.connection(), chunk).await?,
+            }
         }
+        Ok(())
     }
 }
 
-fn micros(span: Duration) -> Bind {
-    Bind::Int(count(span))
+/// Facts in numbers for which there is a statement already, where its text depends on their number.
+fn chunks(kind: Kind, facts: &[Envelope]) -> impl Iterator<Item = &[Envelope]> {
+    let mut rest = facts;
+    std::iter::from_fn(move || {
+        let fits = many::sizes().find(|size| *size <= rest.len())?;
+        let taken = if kind == Kind::Postgres {
+            rest.len()
+        } else {
+            fits
+        };
+        let (chunk, after) = rest.split_at(taken);
+        rest = after;
+        Some(chunk)
+    })
 }
 
-fn count(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 2)
+/// Rows of one number each.
+fn numbers(name: &'static str, of: &[i64]) -> Vec<Values> {
+    of.iter()
+        .map(|number| vec![(name, Bind::Int(*number))])
+        .collect()
 }
 
-/// The columns of a dead letter.
-fn letter(group: &str, record: &DeathRecord) -> Vec<(&'static str, Bind)> {
-    let delivery = &record.delivery;
-    let envelope = &delivery.envelope;
-    let reasons: Vec<String> = record.reasons.iter().map(|reason| plain(reason)).collect();
-    let first_failed = delivery.history.first();
-    let first_failed = first_failed.map(|failed| u64::try_from(failed.at.as_micros()).unwrap_or(0));
-    let mut values = columns(delivery);
-    // The first death counts as one.
-    values.retain(|(name, _)| *name != "deaths");
-    values.extend([
-        ("deaths", Bind::Int(i64::from(delivery.deaths) + 1)),
-        ("id", Bind::text(record.id.clone())),
-        ("consumer", Bind::text(group)),
-        (
-            "aggregate_id",
-            Bind::Text(envelope.aggregate_id().map(str::to_owned)),
-        ),
-        ("correlation_id", Bind::text(envelope.correlation_id())),
-        ("handler", Bind::text(record.handler.clone())),
-        ("code_version", Bind::text(record.code_version.clone())),
-        ("cause", Bind::text(record.cause.as_str())),
-        (
-            "reason",
-            Bind::text(reasons.first().cloned().unwrap_or_default()),
-        ),
-        (
-            "reasons",
-            Bind::text(serde_json::to_string(&reasons).unwrap_or_default()),
-        ),
-        ("fingerprint", Bind::text(record.fingerprint.clone())),
-        ("holds", Bind::Int(record.holds.into())),
-        ("first_failed_us", number(first_failed)),
-    ]);
-    values
+/// Rows of one text each.
+pub(super) fn texts(name: &'static str, of: impl IntoIterator<Item = String>) -> Vec<Values> {
+    of.into_iter()
+        .map(|text| vec![(name, Bind::text(text))])
+        .collect()
 }

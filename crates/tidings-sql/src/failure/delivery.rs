@@ -15,7 +15,7 @@ struct Attempt {
 }
 
 /// Attempts as text.
-pub(super) fn history(attempts: &[FailedAttempt]) -> Bind {
+pub(super) fn history_text(attempts: &[FailedAttempt]) -> String {
     let attempts: Vec<Attempt> = attempts
         .iter()
         .map(|failed| Attempt {
@@ -24,7 +24,7 @@ pub(super) fn history(attempts: &[FailedAttempt]) -> Bind {
             error: failed.error.clone(),
         })
         .collect();
-    Bind::text(serde_json::to_string(&attempts).unwrap_or_default())
+    serde_json::to_string(&attempts).unwrap_or_default()
 }
 
 /// Attempts as the column holds them.
@@ -59,7 +59,7 @@ pub(super) fn columns(delivery: &ParkedDelivery) -> Vec<(&'static str, Bind)> {
         ("attempts", Bind::Int(delivery.attempts.into())),
         ("rounds", Bind::Int(delivery.rounds.into())),
         ("deaths", Bind::Int(delivery.deaths.into())),
-        ("history", history(&delivery.history)),
+        ("history", Bind::text(history_text(&delivery.history))),
     ]
 }
 

@@ -5,12 +5,14 @@ mod decide;
 mod delivery;
 mod filter;
 mod letters;
+mod plan;
 mod read;
 mod waiting;
 
 use crate::database::Database;
 use crate::dialect::Dialect;
 use crate::error::Access;
+use crate::many::ManyStatement;
 use crate::publish::Outbox;
 use crate::schema::{self, Part};
 use crate::statement::Statement;
@@ -42,26 +44,25 @@ struct Inner {
 }
 
 struct Statements {
-    attempt: Statement,
-    forget_attempt: Statement,
+    attempt: ManyStatement,
+    forget_attempt: ManyStatement,
     attempts: Statement,
-    park: Statement,
-    postpone: Statement,
-    lane_of: Statement,
-    unpark: Statement,
-    head_of: Statement,
-    head_due: Statement,
-    hold: Statement,
-    resolve_letter: Statement,
+    park: ManyStatement,
+    parked_change: Statement,
+    lane_of: ManyStatement,
+    unpark: ManyStatement,
+    head_of: ManyStatement,
+    head_due: ManyStatement,
+    resolve_letter: ManyStatement,
     letter_again: Statement,
-    letter_new: Statement,
+    letter_new: ManyStatement,
     lanes: Statement,
     decisions: Statement,
     due: Statement,
     due_next: Statement,
     paused: Statement,
     rows: Statement,
-    deaths: Statement,
+    deaths: ManyStatement,
     lead: Statement,
     leader: Statement,
     lead_first: Statement,
@@ -70,27 +71,27 @@ struct Statements {
 impl Statements {
     fn new(dialect: &Dialect) -> Self {
         let of = |template| Statement::new(dialect, template, &[]);
+        let many = |template| ManyStatement::new(dialect, template, &[]);
         Self {
-            attempt: of(include_str!("../../sql/failure/attempt.sql")),
-            forget_attempt: of(include_str!("../../sql/failure/forget_attempt.sql")),
+            attempt: many(include_str!("../../sql/failure/attempt.sql")),
+            forget_attempt: many(include_str!("../../sql/failure/forget_attempt.sql")),
             attempts: of(include_str!("../../sql/failure/attempts.sql")),
-            park: of(include_str!("../../sql/failure/park.sql")),
-            postpone: of(include_str!("../../sql/failure/postpone.sql")),
-            lane_of: of(include_str!("../../sql/failure/lane_of.sql")),
-            unpark: of(include_str!("../../sql/failure/unpark.sql")),
-            head_of: of(include_str!("../../sql/failure/head_of.sql")),
-            head_due: of(include_str!("../../sql/failure/head_due.sql")),
-            hold: of(include_str!("../../sql/failure/hold.sql")),
-            resolve_letter: of(include_str!("../../sql/failure/resolve_letter.sql")),
+            park: many(include_str!("../../sql/failure/park.sql")),
+            parked_change: of(dialect.parked_change),
+            lane_of: many(include_str!("../../sql/failure/lane_of.sql")),
+            unpark: many(include_str!("../../sql/failure/unpark.sql")),
+            head_of: many(include_str!("../../sql/failure/head_of.sql")),
+            head_due: many(include_str!("../../sql/failure/head_due.sql")),
+            resolve_letter: many(include_str!("../../sql/failure/resolve_letter.sql")),
             letter_again: of(include_str!("../../sql/failure/letter_again.sql")),
-            letter_new: of(include_str!("../../sql/failure/letter_new.sql")),
+            letter_new: many(include_str!("../../sql/failure/letter_new.sql")),
             lanes: of(include_str!("../../sql/failure/lanes.sql")),
             decisions: of(include_str!("../../sql/failure/decisions.sql")),
             due: of(include_str!("../../sql/failure/due.sql")),
             due_next: of(include_str!("../../sql/failure/due_next.sql")),
             paused: of(include_str!("../../sql/failure/paused.sql")),
             rows: of(include_str!("../../sql/failure/rows.sql")),
-            deaths: of(include_str!("../../sql/failure/deaths.sql")),
+            deaths: many(include_str!("../../sql/failure/deaths.sql")),
             lead: of(include_str!("../../sql/failure/lead.sql")),
             leader: of(include_str!("../../sql/failure/leader.sql")),
             lead_first: of(include_str!("../../sql/failure/lead_first.sql")),

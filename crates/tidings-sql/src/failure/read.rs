@@ -1,8 +1,10 @@
 //! What is there for a group, and what is due.
 
+use super::apply::texts;
 use super::{Failures, access, delivery, hex};
 use crate::driver::{Bind, Row};
 use crate::statement::Statement;
+use std::collections::HashMap;
 use std::time::Duration;
 use tidings_core::store::{
     Decision, Due, FailureState, LaneId, ParkedDelivery, ParkedLane, StoreError,
@@ -91,17 +93,19 @@ impl Failures {
         group: &str,
         events: &[DedupeKey],
     ) -> Result<Vec<u32>, StoreError> {
-        let mut numbers = Vec::with_capacity(events.len());
-        for event in events {
-            let values = [
-                ("consumer", Bind::text(group)),
-                ("event_key", Bind::text(hex(*event))),
-            ];
-            let rows = self.ask(&self.statements().deaths, &values).await?;
-            let deaths = rows.first().map_or(0, |row| row.count(0));
-            numbers.push(u32::try_from(deaths).unwrap_or(u32::MAX));
+        let consumer = [("consumer", Bind::text(group))];
+        let asked = texts("event_key", events.iter().map(|event| hex(*event)));
+        let database = &self.inner.database;
+        let mut known = HashMap::new();
+        for part in self.statements().deaths.parts(&consumer, &asked) {
+            let rows = database.fetch(part.sql, &part.binds, &access()).await?;
+            known.extend(rows.into_iter().filter_map(|mut row| {
+                let deaths = u32::try_from(row.count(1)).unwrap_or(u32::MAX);
+                Some((event_of(&mut row)?, deaths))
+            }));
         }
-        Ok(numbers)
+        let numbers = events.iter().map(|event| known.get(event));
+        Ok(numbers.map(|deaths| deaths.copied().unwrap_or(0)).collect())
     }
 }
 
@@ -112,6 +116,13 @@ fn event_of(row: &mut Row) -> Option<DedupeKey> {
 
 fn lane_of(mut row: Row) -> Option<ParkedLane> {
     let rows = row.count(1);
+    let held = row.count(2) > 0;
+    let oldest = row.int(3).map(|micros| u64::try_from(micros).unwrap_or(0));
     let lane = LaneId::parse(&row.text(0)?)?;
-    Some(ParkedLane { lane, rows })
+    Some(ParkedLane {
+        lane,
+        rows,
+        held,
+        oldest: oldest.map(Duration::from_micros),
+    })
 }

@@ -34,11 +34,20 @@ fn main() -> Outcome<()> {
     if request.wants("consume.typed") {
         throughput::typed(&request, &mut report, &runtime)?;
     }
+    if request.wants("consume.store") {
+        throughput::with_store(&request, &mut report, &runtime)?;
+    }
     if request.wants("consume.groups") {
         throughput::groups(&request, &mut report, &runtime)?;
     }
     if request.wants("consume.failing") {
         failing::failing(&request, &mut report, &runtime)?;
+    }
+    if request.wants("consume.failing.store") {
+        failing::store(&request, &mut report, &runtime)?;
+    }
+    if request.wants("consume.failing.memory") {
+        failing::memory(&request, &mut report)?;
     }
     if request.wants("latency") {
         runtime.block_on(latency::latency(&request, &mut report))?;

@@ -40,7 +40,8 @@ fn folder_name(folder: &Path) -> Outcome<&str> {
         .ok_or_else(|| "the folder of the build is not UTF-8".into())
 }
 
-fn mebibytes_of(arguments: &[&str]) -> Outcome<f64> {
+/// The most memory of a child of this process.
+pub(crate) fn mebibytes_of(arguments: &[&str]) -> Outcome<f64> {
     let output = Command::new(std::env::current_exe()?)
         .arg("--child")
         .args(arguments)
@@ -59,10 +60,11 @@ pub(crate) async fn child(arguments: &[String]) -> Outcome<()> {
         return Err("the child takes a kind, a folder and a count of events".into());
     };
     let (folder, events) = (Path::new(folder), events.parse()?);
-    if kind == "ours" {
-        ours(folder, events).await?;
-    } else {
-        bare(folder, events)?;
+    match kind.as_str() {
+        "ours" => ours(folder, events).await?,
+        "failing" => crate::failing::child(folder, events, true).await?,
+        "well" => crate::failing::child(folder, events, false).await?,
+        _ => bare(folder, events)?,
     }
     println!("{}", peak_kibibytes()?);
     Ok(())

@@ -31,6 +31,12 @@ pub(crate) fn envelopes(count: usize) -> Outcome<Vec<Envelope>> {
         .collect()
 }
 
+/// The same, one after the other, and no more of them in memory than are asked for.
+pub(crate) fn lines(count: usize) -> impl Iterator<Item = Outcome<Envelope>> {
+    loan_data::lines(count as u64 / loan_data::EVENTS_PER_KEY)
+        .map(|line| Ok(envelope_json::from_json(line.as_bytes())?))
+}
+
 /// Opens a folder; frames are stored as they are, so that both sides read the same bytes and nothing is unpacked.
 pub(crate) async fn open(folder: &Path) -> Outcome<Tidings> {
     Ok(Tidings::builder().codec(Codec::None).open(folder).await?)
@@ -55,4 +61,17 @@ pub(crate) fn reader(folder: &Path) -> Outcome<LogReader> {
         clock,
         Arc::new(tidings::log::RealDisk),
     )?)
+}
+
+/// Publishes so many envelopes of the loan data, made as they are published.
+pub(crate) async fn publish_lines(tidings: &Tidings, count: usize) -> Outcome<()> {
+    let mut events = lines(count);
+    loop {
+        let batch = events.by_ref().take(BATCH_EVENTS);
+        let batch = batch.collect::<Outcome<Vec<Envelope>>>()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        publish(tidings, &batch).await?;
+    }
 }

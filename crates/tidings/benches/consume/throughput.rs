@@ -5,6 +5,7 @@ use crate::stage::{envelopes, fresh_folder, open, publish, reader, remove};
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use tidings::broker::{Position, ReadRequest, Reader};
 use tidings::{Envelope, Event, EventType, Tidings};
 use tokio::runtime::Runtime;
@@ -95,6 +96,45 @@ pub(crate) fn typed(request: &Request, report: &mut Report, runtime: &Runtime) -
     remove(&folder)?;
     report.compared("consume.typed", "events/s", &rounds, Goal::RatioMin(0.6));
     report.processor("consume.typed", (count, count), &rounds);
+    Ok(())
+}
+
+/// The same two handlers in a group that has a store for what fails. Bare: in one that has none. Nothing fails.
+pub(crate) fn with_store(request: &Request, report: &mut Report, runtime: &Runtime) -> Outcome<()> {
+    let count = request.full_or_quick(1_000_000, 20_000);
+    for (name, kind) in [
+        ("consume.store.raw", Kind::Raw),
+        ("consume.store.typed", Kind::Typed),
+    ] {
+        progress(name);
+        let folder = fresh_folder("store")?;
+        let tidings = stage(runtime, &folder, count, |event_type| {
+            *event_type = EventType::trusted(ApplicationSubmitted::TYPE.to_owned());
+        })?;
+        let storeless = Tidings::builder().from_broker(Arc::clone(tidings.broker()));
+        let (mut with, mut without) = (0, 0);
+        let rounds = Rounds::measure(
+            request.full_or_quick(11, 1),
+            || {
+                with += 1;
+                consume(runtime, &tidings, &[format!("with-{with}")], count, kind)
+            },
+            || {
+                without += 1;
+                consume(
+                    runtime,
+                    &storeless,
+                    &[format!("without-{without}")],
+                    count,
+                    kind,
+                )
+            },
+        )?;
+        runtime.block_on(tidings.shutdown())?;
+        remove(&folder)?;
+        report.compared(name, "events/s", &rounds, Goal::RatioMin(0.95));
+        report.processor(name, (count, count), &rounds);
+    }
     Ok(())
 }
 

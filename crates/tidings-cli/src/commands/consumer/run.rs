@@ -197,7 +197,7 @@ pub(crate) async fn figures(consumer: &ConsumerHandle) -> Vec<MetricFamily> {
 }
 
 /// The figures of what waits in the store.
-fn parked_figures(group: &str, stats: &ConsumerStats) -> [MetricFamily; 3] {
+fn parked_figures(group: &str, stats: &ConsumerStats) -> [MetricFamily; 4] {
     let gauge = |name, help, number| {
         MetricFamily::new(name, MetricKind::Gauge, help).with(&[("consumer", group)], number)
     };
@@ -216,6 +216,11 @@ fn parked_figures(group: &str, stats: &ConsumerStats) -> [MetricFamily; 3] {
             "tidings_held_keys",
             "Keys that wait for a person's decision about a dead letter.",
             stats.held_keys as f64,
+        ),
+        gauge(
+            "tidings_parked_oldest_age_seconds",
+            "How long ago the oldest of the parked events was parked; 0 without any.",
+            stats.oldest_parked.unwrap_or_default().as_secs_f64(),
         ),
     ]
 }

@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// The page with the table of what a parked lane goes through.
 const PAGE: &str = include_str!("../../../../../docs/concepts/when_handling_fails.md");
@@ -12,7 +13,12 @@ fn lane() -> LaneId {
 }
 
 fn told(rows: u64) -> ParkedLane {
-    ParkedLane { lane: lane(), rows }
+    ParkedLane {
+        lane: lane(),
+        rows,
+        held: false,
+        oldest: None,
+    }
 }
 
 /// The name of the state of the lane.
@@ -244,6 +250,47 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
     sorted.dedup();
     prop_assert_eq!(&model.handled, &sorted);
     Ok(())
+}
+
+#[test]
+fn what_the_store_says_of_lanes_counts_from_the_start() {
+    let mut lanes = ParkedLanes::default();
+    lanes.set_now(Duration::from_secs(5));
+    let held = ParkedLane {
+        held: true,
+        oldest: Some(Duration::from_secs(60)),
+        ..told(2)
+    };
+    let other = ParkedLane {
+        lane: LaneId::of_key("other"),
+        oldest: Some(Duration::from_secs(2)),
+        ..told(1)
+    };
+
+    lanes.reconcile(&[held, other.clone()], lanes.turn());
+    lanes.set_now(Duration::from_secs(15));
+
+    assert_eq!(lanes.held(), 1);
+    assert_eq!(lanes.oldest(), Some(Duration::from_secs(70)));
+
+    // The held one was decided about by somebody else.
+    lanes.reconcile(&[other], lanes.turn());
+
+    assert_eq!(lanes.held(), 0);
+    assert_eq!(lanes.oldest(), Some(Duration::from_secs(2)));
+}
+
+#[test]
+fn a_lane_is_as_old_as_its_first_row() {
+    let mut lanes = ParkedLanes::default();
+    assert_eq!(lanes.oldest(), None);
+    lanes.set_now(Duration::from_secs(10));
+
+    lanes.park(lane(), 1);
+    lanes.set_now(Duration::from_secs(13));
+    lanes.park(lane(), 1);
+
+    assert_eq!(lanes.oldest(), Some(Duration::from_secs(3)));
 }
 
 proptest! {

@@ -187,8 +187,13 @@ async fn a_dead_letter_holds_its_key_until_it_is_handed_back() {
     }
     drop(consumer);
     parked.stage.settle_down().await;
-    parked.store.redrive_held();
     let consumer = parked.start(&[]).await;
+    let known = || consumer.stats().held_keys == 1;
+    parked
+        .stage
+        .until("what is held is known after a restart", known)
+        .await;
+    parked.store.redrive_held();
     let done = || parked.store.lock().parked.is_empty();
     parked.stage.until("the key is free", done).await;
     parked.stage.idle(&consumer).await;

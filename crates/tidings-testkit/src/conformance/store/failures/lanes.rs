@@ -2,6 +2,7 @@
 
 use super::*;
 use tidings_core::DedupeKey;
+use tidings_core::store::FailureState;
 
 pub(super) async fn order(place: Place) {
     let first = park(
@@ -97,6 +98,25 @@ pub(super) async fn held(place: Place) {
     assert_eq!(facts[0].0, "tidings.dead_letter.recorded");
     let key = DedupeKey::of(&event("a", "k"));
     assert_eq!(place.failures.deaths(GROUP, &[key]).await.unwrap(), [1]);
+}
+
+pub(super) async fn found(place: Place) {
+    let waits = park(vec![delivery("c", "later")], Some(Duration::from_secs(60)));
+    place.apply(&[death(delivery("a", "k"), true), waits]).await;
+
+    let lane = |state: FailureState, key: &str| {
+        let mut lanes = state.lanes.into_iter();
+        lanes.find(|lane| lane.lane == LaneId::of_key(key))
+    };
+    let state = place.failures.state(GROUP).await.unwrap();
+    let held = lane(state.clone(), "k").unwrap();
+    assert!(held.held, "its dead letter waits for a decision");
+    let oldest = held.oldest.expect("the store tells how old a lane is");
+    assert!(oldest < Duration::from_secs(3_600), "{oldest:?}");
+    assert!(!lane(state, "later").unwrap().held, "it waits for a time");
+    place.redrive("a").await;
+    let state = place.failures.state(GROUP).await.unwrap();
+    assert!(!lane(state, "k").unwrap().held, "it was handed back");
 }
 
 pub(super) async fn let_go(place: Place) {

@@ -3,6 +3,7 @@
 mod deciding;
 mod lanes;
 mod looking;
+mod together;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,14 @@ const CHECKS: &[Check] = &[
     ("attempts_never_go_back", |place| {
         Box::pin(lanes::attempts(place))
     }),
+    (
+        "changes_of_one_call_come_to_the_same_as_one_by_one",
+        |place| Box::pin(together::same(place)),
+    ),
+    (
+        "what_a_group_finds_tells_held_lanes_and_their_age",
+        |place| Box::pin(lanes::found(place)),
+    ),
     ("changes_are_made_all_or_none", |place| {
         Box::pin(lanes::atomic(place))
     }),

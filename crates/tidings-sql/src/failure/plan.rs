@@ -1,0 +1,300 @@
+//! Changes, sorted by the statements that make them: each statement is about many rows, and the order among changes does not matter any more. Pure.
+//!
+//! Two changes of one row or one dead letter do not go into one plan, nor does an event that is parked again after its row was taken away. Lanes may be met by any number of changes: rows are added in their order, those that are done with are taken
+//! away, and what is then the head of a lane is made due, which comes to the same as one change after the other.
+
+use super::delivery::{self, columns, number, plain};
+use super::hex;
+use crate::driver::Bind;
+use crate::many::Values;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+use tidings_core::store::{DeathRecord, FailureChange, ParkedDelivery, ParkedId};
+use tidings_core::{DedupeKey, Envelope};
+
+/// The number that no attempt goes beyond: what was noted before does not matter beside it.
+const ATTEMPTS_LARGEST: u32 = i32::MAX as u32;
+
+/// What some changes come to.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Dead letters, new or once more, each with the key of its event.
+    pub(super) letters: Vec<(String, Values)>,
+    /// Deliveries for the ends of their lanes.
+    pub(super) parked: Vec<Values>,
+    /// Rows that change.
+    pub(super) changed: Vec<RowChange>,
+    /// Rows that were handled, or given up and hold nothing.
+    pub(super) gone: Vec<i64>,
+    /// Dead letters whose rows were handled.
+    pub(super) handled_letters: Vec<String>,
+    /// Lanes whose head may be due now.
+    pub(super) lanes: BTreeSet<String>,
+    /// Counts of attempts, in an order that is the same for everybody, so that two instances do not wait for each other.
+    pub(super) attempts: BTreeMap<String, Count>,
+    /// Facts for the outbox.
+    pub(super) facts: Vec<Envelope>,
+    rows: HashSet<i64>,
+    deaths: HashSet<DedupeKey>,
+    /// Events, by their keys, whose rows are taken away.
+    events_gone: HashSet<String>,
+}
+
+/// What the store has of a row.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) lane: String,
+    pub(super) event: String,
+    pub(super) letter: Option<String>,
+}
+
+/// What becomes of the count of an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    /// Whether what was noted before is forgotten.
+    pub(super) forgotten: bool,
+    /// What is noted.
+    pub(super) noted: Option<u32>,
+}
+
+/// What becomes of a row.
+#[derive(Debug)]
+pub(super) struct RowChange {
+    id: i64,
+    attempts: u32,
+    rounds: u32,
+    /// `None`: as it is.
+    deaths: Option<u32>,
+    history: String,
+    /// When it is tried; `None` while its dead letter holds it.
+    due_in: Option<Duration>,
+    /// `None`: as it is.
+    letter: Option<String>,
+}
+
+/// The rows that changes finish.
+pub(super) fn finished(changes: &[FailureChange]) -> Vec<i64> {
+    let finished = changes.iter().filter_map(|change| match change {
+        FailureChange::Finish { id } => Some(id.0),
+        _ => None,
+    });
+    finished.collect()
+}
+
+/// The plans that make changes one after the other: nearly always one. Of the rows that they finish it is known what they are; those that are not there were finished before, by the
+/// same changes whose answer was lost.
+pub(super) fn plans(
+    group: &str,
+    changes: &[FailureChange],
+    known: &HashMap<i64, Known>,
+) -> Vec<Plan> {
+    let mut plans = vec![Plan::default()];
+    for change in changes {
+        let meets = plans.last().is_some_and(|plan| plan.meets(change));
+        if meets {
+            plans.push(Plan::default());
+        }
+        if let Some(plan) = plans.last_mut() {
+            plan.add(group, change, known);
+        }
+    }
+    plans
+}
+
+impl Plan {
+    /// Whether a change is about a row or a dead letter that this plan changes already.
+    fn meets(&self, change: &FailureChange) -> bool {
+        match change {
+            FailureChange::Postpone { id, .. } | FailureChange::Finish { id } => {
+                self.rows.contains(&id.0)
+            }
+            FailureChange::Bury(record) => {
+                let event = DedupeKey::of(&record.delivery.envelope);
+                self.rows.contains(&record.delivery.id.0)
+                    || self.deaths.contains(&event)
+                    || self.events_gone.contains(&hex(event))
+            }
+            FailureChange::Park { deliveries, .. } => {
+                !self.events_gone.is_empty()
+                    && deliveries.iter().any(|delivery| {
+                        let event = hex(DedupeKey::of(&delivery.envelope));
+                        self.events_gone.contains(&event)
+                    })
+            }
+            FailureChange::Attempted { .. } | FailureChange::Succeeded { .. } => false,
+        }
+    }
+
+    fn add(&mut self, group: &str, change: &FailureChange, known: &HashMap<i64, Known>) {
+        match change {
+            FailureChange::Attempted { event, attempts } => self.note(*event, *attempts),
+            FailureChange::Succeeded { event } => self.forget(*event),
+            FailureChange::Park { deliveries, due_in } => {
+                for (index, delivery) in deliveries.iter().enumerate() {
+                    let due_in = due_in.filter(|_| index == 0);
+                    self.park(group, delivery, due_in, None);
+                    self.forget(DedupeKey::of(&delivery.envelope));
+                }
+                // Behind nothing, because a person took away what was there, it is next.
+                if let (None, Some(first)) = (due_in, deliveries.first()) {
+                    self.lanes.insert(first.lane.to_string());
+                }
+            }
+            FailureChange::Postpone {
+                id,
+                attempts,
+                rounds,
+                history,
+                due_in,
+            } => self.change(RowChange {
+                id: id.0,
+                attempts: *attempts,
+                rounds: *rounds,
+                deaths: None,
+                history: delivery::history_text(history),
+                due_in: Some(*due_in),
+                letter: None,
+            }),
+            FailureChange::Finish { id } => {
+                self.rows.insert(id.0);
+                if let Some(row) = known.get(&id.0) {
+                    self.gone.push(id.0);
+                    self.events_gone.insert(row.event.clone());
+                    self.lanes.insert(row.lane.clone());
+                    self.handled_letters.extend(row.letter.clone());
+                }
+            }
+            FailureChange::Bury(record) => self.bury(group, record),
+        }
+    }
+
+    fn note(&mut self, event: DedupeKey, attempts: u32) {
+        let count = self.attempts.entry(hex(event)).or_default();
+        count.noted = count.noted.max(Some(attempts));
+        if count.noted >= Some(ATTEMPTS_LARGEST) {
+            count.forgotten = false;
+        }
+    }
+
+    fn forget(&mut self, event: DedupeKey) {
+        let forgotten = Count {
+            forgotten: true,
+            noted: None,
+        };
+        self.attempts.insert(hex(event), forgotten);
+    }
+
+    fn park(
+        &mut self,
+        group: &str,
+        delivery: &ParkedDelivery,
+        due_in: Option<Duration>,
+        letter: Option<&str>,
+    ) {
+        let mut values = columns(delivery);
+        values.push(("consumer", Bind::text(group)));
+        values.push(("due_in", Bind::IntOrNull(due_in.map(micros))));
+        values.push(("letter", Bind::Text(letter.map(str::to_owned))));
+        self.parked.push(values);
+    }
+
+    fn change(&mut self, change: RowChange) {
+        self.rows.insert(change.id);
+        self.changed.push(change);
+    }
+
+    fn bury(&mut self, group: &str, record: &DeathRecord) {
+        let delivery = &record.delivery;
+        let event = DedupeKey::of(&delivery.envelope);
+        self.deaths.insert(event);
+        self.letters.push((hex(event), letter(group, record)));
+        self.forget(event);
+        let is_parked = delivery.id != ParkedId(0);
+        match (is_parked, record.holds) {
+            (true, true) => self.change(RowChange {
+                id: delivery.id.0,
+                attempts: delivery.attempts,
+                rounds: delivery.rounds,
+                deaths: Some(delivery.deaths.saturating_add(1)),
+                history: delivery::history_text(&delivery.history),
+                due_in: None,
+                letter: Some(record.id.clone()),
+            }),
+            (false, true) => {
+                let mut held = delivery.clone();
+                held.deaths = held.deaths.saturating_add(1);
+                self.park(group, &held, None, Some(&record.id));
+            }
+            (true, false) => {
+                self.rows.insert(delivery.id.0);
+                self.gone.push(delivery.id.0);
+                self.events_gone.insert(hex(event));
+                self.lanes.insert(delivery.lane.to_string());
+            }
+            (false, false) => {}
+        }
+        self.facts.push(record.fact.clone());
+    }
+}
+
+impl RowChange {
+    /// As the statement reads it.
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::json!([
+            self.id,
+            self.attempts,
+            self.rounds,
+            self.deaths,
+            self.history,
+            self.due_in.map(micros),
+            self.letter
+        ])
+    }
+
+    /// About as many bytes as it takes in a statement.
+    pub(super) fn bytes(&self) -> usize {
+        self.history.len() + 128
+    }
+}
+
+/// A span as the tables count it.
+pub(super) fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 2)
+}
+
+/// The columns of a dead letter.
+fn letter(group: &str, record: &DeathRecord) -> Values {
+    let delivery = &record.delivery;
+    let envelope = &delivery.envelope;
+    let reasons: Vec<String> = record.reasons.iter().map(|reason| plain(reason)).collect();
+    let first_failed = delivery.history.first();
+    let first_failed = first_failed.map(|failed| u64::try_from(failed.at.as_micros()).unwrap_or(0));
+    let mut values = columns(delivery);
+    // The first death counts as one.
+    values.retain(|(name, _)| *name != "deaths");
+    values.extend([
+        ("deaths", Bind::Int(i64::from(delivery.deaths) + 1)),
+        ("id", Bind::text(record.id.clone())),
+        ("consumer", Bind::text(group)),
+        (
+            "aggregate_id",
+            Bind::Text(envelope.aggregate_id().map(str::to_owned)),
+        ),
+        ("correlation_id", Bind::text(envelope.correlation_id())),
+        ("handler", Bind::text(record.handler.clone())),
+        ("code_version", Bind::text(record.code_version.clone())),
+        ("cause", Bind::text(record.cause.as_str())),
+        (
+            "reason",
+            Bind::text(reasons.first().cloned().unwrap_or_default()),
+        ),
+        (
+            "reasons",
+            Bind::text(serde_json::to_string(&reasons).unwrap_or_default()),
+        ),
+        ("fingerprint", Bind::text(record.fingerprint.clone())),
+        ("holds", Bind::Int(record.holds.into())),
+        ("first_failed_us", number(first_failed)),
+    ]);
+    values
+}
