@@ -332,7 +332,7 @@ async fn open_sqlite(
     // Before the first connection: a version with the defect must not touch the file.
     crate::verify::sqlite_version(&target.name)?;
     let connect = quiet(connect);
-    let began = tokio::time::Instant::now();
+    let mut waited = Duration::ZERO;
     loop {
         let error = match pool_options(options).connect_with(connect.clone()).await {
             Ok(pool) => return Ok(pool),
@@ -340,10 +340,11 @@ async fn open_sqlite(
         };
         // Of several that switch a new file to WAL at once, SQLite refuses one without waiting for the others.
         let is_locked = matches!(error, StoreError::Conflict { .. });
-        if !is_locked || began.elapsed() >= tidings_core::limits::SQL_BUSY_TIMEOUT {
+        if !is_locked || waited >= tidings_core::limits::SQL_BUSY_TIMEOUT {
             return Err(error);
         }
         tokio::time::sleep(tidings_core::limits::SQL_BUSY_POLL_INTERVAL).await;
+        waited += tidings_core::limits::SQL_BUSY_POLL_INTERVAL;
     }
 }
 

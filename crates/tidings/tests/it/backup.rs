@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tidings::prelude::*;
 use tidings::sql::{Pool, sqlx};
+use tokio::task::JoinSet;
 
 const COPIES: u64 = 8;
 /// Orders that are placed between two copies.
@@ -77,7 +78,8 @@ async fn a_copy_has_the_rows_and_the_events_of_one_moment() {
     let owner = shop.open().await;
     keep_pictures(&owner).await;
     let application = place_orders(owner.clone(), Arc::clone(&placed), Arc::clone(&stop));
-    let application = tokio::spawn(application);
+    let mut applications = JoinSet::new();
+    applications.spawn(application);
 
     let folder = tempfile::tempdir().unwrap();
     let copies: Vec<PathBuf> = (0..COPIES)
@@ -88,7 +90,9 @@ async fn a_copy_has_the_rows_and_the_events_of_one_moment() {
         tidings::backup(shop.path(), copy).await.unwrap();
     }
     stop.store(true, Ordering::Release);
-    application.await.unwrap();
+    while let Some(ended) = applications.join_next().await {
+        ended.unwrap();
+    }
     owner.drain().await.unwrap();
 
     for (copy, n) in copies.iter().zip(1..) {
