@@ -27,6 +27,8 @@ struct Entry<H> {
     delivery: Delivery,
     handle: H,
     handed_out: bool,
+    /// The broker may have its settlement already.
+    settling: bool,
 }
 
 impl<H: Clone> Unsettled<H> {
@@ -63,6 +65,7 @@ impl<H: Clone> Unsettled<H> {
             delivery,
             handle,
             handed_out: false,
+            settling: false,
         };
         self.open.insert(place, entry);
     }
@@ -93,6 +96,21 @@ impl<H: Clone> Unsettled<H> {
             Some(entry) => Ok((place, entry.handle.clone())),
             None => Err(SettleError::Unknown),
         }
+    }
+
+    /// Notes that the settlement of a delivery is on its way to the broker.
+    #[cfg(feature = "nats")]
+    pub(crate) fn settling(&mut self, place: u64) {
+        if let Some(entry) = self.open.get_mut(&place) {
+            entry.settling = true;
+        }
+    }
+
+    /// Deliveries here that the broker has not settled for sure. One whose settlement is on its way may be open here and not there, and would stand for one that is missing here.
+    #[cfg(feature = "nats")]
+    pub(crate) fn surely_unsettled(&self) -> usize {
+        let open = self.open.values();
+        open.filter(|entry| !entry.settling).count()
     }
 
     /// Forgets a delivery that the broker has settled.
@@ -202,6 +220,19 @@ mod tests {
         table.release(2);
         assert_eq!(hand_out(&mut table, 9), ["2", "3", "4"]);
         assert_eq!(table.len(), 3);
+    }
+
+    #[cfg(feature = "nats")]
+    #[test]
+    fn what_is_being_settled_stands_for_nothing_that_is_missing() {
+        let mut table = Unsettled::new();
+        for place in 1..=3 {
+            insert(&mut table, place, place);
+        }
+        table.settling(1);
+        assert_eq!((table.len(), table.surely_unsettled()), (3, 2));
+        table.settled(1);
+        assert_eq!((table.len(), table.surely_unsettled()), (2, 2));
     }
 
     #[test]

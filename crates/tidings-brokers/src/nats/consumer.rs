@@ -295,7 +295,10 @@ impl Settle for Member {
                 for (index, (token, action)) in outcomes.iter().enumerate() {
                     let found = inner.table.find(*token);
                     answers.push(found.map(|(place, reply)| match action {
-                        SettleAction::Ack => acknowledged.push((index, place, reply)),
+                        SettleAction::Ack => {
+                            inner.table.settling(place);
+                            acknowledged.push((index, place, reply));
+                        }
                         SettleAction::Release => inner.table.release(place),
                         // The keeper renews the wait of everything that is open.
                         SettleAction::Extend(_) => {}

@@ -301,7 +301,7 @@ impl Keeper {
         let asking = self.consumer.get_info();
         let answered = link.within("look at a consumer", asking).await?;
         let info = answered.map_err(|error| link.failed("look at a consumer", &error))?;
-        let all_here = info.num_ack_pending <= self.shared.incoming.lock().table.len();
+        let all_here = info.num_ack_pending <= self.shared.incoming.lock().table.surely_unsettled();
         if all_here {
             self.shared.incoming.stop_holding();
         }
