@@ -46,6 +46,8 @@ impl Package {
     }
 }
 
+/// What the tests do without: a bug that no file of SQLite shows is found by none of them.
+const SERVERS: &str = "postgres,mariadb";
 /// A test that takes longer did not find anything.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How often a running test is looked at.
@@ -116,6 +118,7 @@ impl Suite<'_> {
             .current_dir(self.copy.join("crates").join(self.package.name()))
             .arg("--exact")
             .args(tests)
+            .env("TIDINGS_TEST_WITHOUT", SERVERS)
             .stdout(output)
             .stderr(Stdio::null())
             .spawn()
