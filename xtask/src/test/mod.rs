@@ -117,8 +117,8 @@ const GATES: &[Gate] = &[
         name: "cut sabotage",
         check: |house, _| {
             let mut tally = Tally::default();
-            for options in powercut::Options::of_the_planted_bugs() {
-                tally.add(tally_of_power_cuts(powercut::run(house, &options)?));
+            for outcome in powercut::find_planted_bugs(house)? {
+                tally.add(tally_of_power_cuts(outcome));
             }
             Ok(tally)
         },
