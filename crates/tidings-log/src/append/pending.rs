@@ -118,6 +118,14 @@ impl PendingFrame {
             .is_some_and(|before| before.has_failed())
     }
 
+    /// Whether `before` is the frame before it of the same batch.
+    pub(crate) fn follows(&self, before: &PendingFrame) -> bool {
+        match (&self.after, &before.outcome) {
+            (Some(after), Some(outcome)) => Arc::ptr_eq(after, outcome),
+            _ => false,
+        }
+    }
+
     /// Packs a shared body and writes the head; tells the entry in the index, and the position behind the last event.
     pub(crate) fn finish(&mut self, place: Placement) -> (IndexEntry, u64) {
         if self.shared {

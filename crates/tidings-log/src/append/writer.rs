@@ -123,7 +123,7 @@ impl Writer {
                 break;
             }
             let failed = take_failed(frames);
-            self.refuse(failed, &PublishError::NotAttempted, &mut wakers);
+            self.refuse(failed.into_iter(), &PublishError::NotAttempted, &mut wakers);
             if frames.is_empty() {
                 break;
             }
@@ -450,14 +450,21 @@ struct Tried {
     next: u64,
 }
 
-/// Takes out what may not be written because an earlier frame of the same batch was not.
-fn take_failed(frames: &mut VecDeque<PendingFrame>) -> std::vec::IntoIter<PendingFrame> {
+/// Takes out what may not be written because an earlier frame of the same batch was not, be that answered already or taken out here.
+fn take_failed(frames: &mut VecDeque<PendingFrame>) -> Vec<PendingFrame> {
     if !frames.iter().any(PendingFrame::batch_has_failed) {
-        return Vec::new().into_iter();
+        return Vec::new();
     }
-    let (gone, kept): (Vec<_>, Vec<_>) = frames.drain(..).partition(PendingFrame::batch_has_failed);
-    frames.extend(kept);
-    gone.into_iter()
+    let (mut failed, mut kept) = (Vec::<PendingFrame>::new(), VecDeque::new());
+    for frame in frames.drain(..) {
+        if frame.batch_has_failed() || failed.iter().any(|before| frame.follows(before)) {
+            failed.push(frame);
+        } else {
+            kept.push_back(frame);
+        }
+    }
+    *frames = kept;
+    failed
 }
 
 /// Lets everyone go who waits for the writer, also if it panics.
@@ -476,5 +483,47 @@ impl Drop for Ended {
         }
         self.queue.finish();
         self.log.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::append::outcome::Place;
+    use crate::append::spare::Spare;
+    use tidings_core::{Envelope, EnvelopeParts, Payload};
+
+    /// The frames of a batch of three events that get one each.
+    fn batch_of_three() -> (VecDeque<PendingFrame>, Vec<Place>) {
+        let mut parts = EnvelopeParts::new("id", "order.placed");
+        parts.payload = Some(Payload::binary(vec![7; 700_000]));
+        let batch = [parts.clone(), parts.clone(), parts].map(Envelope::trusted);
+        let spare = Spare::default();
+        let mut pieces = pieces::Pieces::new(&batch, Codec::None, &spare);
+        let (mut frames, mut places) = (VecDeque::new(), Vec::new());
+        while let Some(piece) = pieces.next() {
+            let (frame, place) = PendingFrame::alone(piece, Waker::noop().clone());
+            pieces.go_on_after(place.outcome().clone());
+            frames.push_back(frame);
+            places.push(place);
+        }
+        (frames, places)
+    }
+
+    #[test]
+    fn what_follows_a_refused_frame_goes_with_it_to_the_end_of_its_batch_and_nothing_else_does() {
+        let (mut frames, places) = batch_of_three();
+        let (others, _other_places) = batch_of_three();
+        let mut first = frames.pop_front().unwrap();
+        first.answer(Err(PublishError::NotAttempted), &mut Vec::new());
+        frames.extend(others);
+
+        let failed = take_failed(&mut frames);
+
+        assert_eq!((failed.len(), frames.len()), (2, 3));
+        // Each that is dropped without an answer answers its publisher all the same.
+        drop(failed);
+        assert!(places.iter().all(|place| place.outcome().has_failed()));
+        assert!(!frames.iter().any(PendingFrame::batch_has_failed));
     }
 }
