@@ -421,8 +421,10 @@ fn a_group_is_told_of_damage_once_and_goes_on_behind_it() {
     };
     let mut group = block_on(broker.subscribe(&request)).unwrap();
 
-    let (mut received, mut told) = (0, Vec::new());
-    while !group.receive.is_caught_up() {
+    let (mut received, mut told) = (0, Vec::<(u64, u64)>::new());
+    let lost = |told: &[(u64, u64)]| told.iter().map(|(from, to)| to - from + 1).sum::<u64>();
+    // Not until it is caught up: the fact that states the damage, which nobody here wants, comes at its own time.
+    while received + lost(&told) < all {
         match block_on(group.receive.receive(7)) {
             Ok(tidings_core::broker::Received::Deliveries { deliveries, .. }) => {
                 received += deliveries.len() as u64;
@@ -445,9 +447,9 @@ fn a_group_is_told_of_damage_once_and_goes_on_behind_it() {
     }
 
     assert_eq!(told.len(), 1);
-    assert_eq!(received + (told[0].1 - told[0].0 + 1), all);
+    assert_eq!(received + lost(&told), all);
     let status = block_on(tidings_core::broker::Admin::groups(&broker)).unwrap();
-    assert_eq!(status[0].position.unwrap().0, all);
+    assert!(status[0].position.unwrap().0 >= all, "{status:?}");
 }
 
 #[test]
