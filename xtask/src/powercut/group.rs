@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -14,10 +15,14 @@ use crate::failure::Failure;
 use crate::powercut::events::{self, KEYS};
 use crate::powercut::log;
 use crate::powercut::workload::Program;
+use crate::stopwatch::Stopwatch;
 
 const GROUP: &str = "cut-group";
 /// So many events behind the one that it answered, the handler that is a negative control is done with it.
 const ANSWERED_EARLY: usize = 16;
+/// A consumer that has not noted what is waited for after so long is ended as it is.
+const NOTES_WAIT_MAX: Duration = Duration::from_secs(3);
+const NOTES_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// An event that the handler was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +103,15 @@ impl GroupRun {
             child,
             journal: journal.to_owned(),
         })
+    }
+
+    /// Waits until its handler has noted so many events; no longer than it may take it to begin, for where the disk or the program is too slow this is no finding.
+    pub(super) fn await_notes(&self, count: usize) -> Result<(), Failure> {
+        let stopwatch = Stopwatch::start();
+        while read_journal(&self.journal)?.len() < count && stopwatch.elapsed() < NOTES_WAIT_MAX {
+            std::thread::sleep(NOTES_POLL_INTERVAL);
+        }
+        Ok(())
     }
 
     /// Kills it, and tells what it was given.

@@ -16,6 +16,8 @@ use crate::powercut::rig::{self, LoggedDisk, Mount};
 
 /// Events that are handed over together, at most.
 const BURST_EVENTS_MAX: u64 = 24;
+/// The consumer is ended once it has noted so many events, at most.
+const NOTES_AWAITED_MAX: u64 = 24;
 /// Pause between two bursts, at most.
 const PAUSE_MICROS_MAX: u64 = 3_000;
 
@@ -318,6 +320,8 @@ impl Opening<'_> {
             return Err(ended_badly(&status.to_string(), &self.complaints));
         }
         let Some(beside) = beside else { return Ok(()) };
+        // The import is over before a program has begun: a consumer that was given nothing shows nothing when it ends.
+        beside.await_notes(chance.below(NOTES_AWAITED_MAX) as usize + 1)?;
         if chance.once_in(2) {
             return beside.kill(&mut notes.handled);
         }
