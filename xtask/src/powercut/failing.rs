@@ -1,8 +1,10 @@
 //! A disk that fails to flush once: the program must stop acknowledging, and keep what it had acknowledged.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::child::quietly;
@@ -23,6 +25,8 @@ const FLUSH_FIRST: u64 = 20;
 const FLUSHES: u64 = 60;
 /// Events that are handed over; far more flushes than [`FLUSHES`].
 const EVENTS: u64 = 4_000;
+/// How often the other user of the disk flushes a file before it begins the next one.
+const FLUSHES_PER_FILE: u32 = 4;
 /// So often is looked for the export, 10 s in all.
 const LOOKS_MAX: u32 = 1_000;
 const LOOK: Duration = Duration::from_millis(10);
@@ -52,8 +56,17 @@ fn fail(orders: &Orders, seed: u64, flush: u64) -> Result<Figures, Failure> {
     let mount = Mount::image(&folder.join("export"), &folder.join("mount"))?;
     let complaints = folder.join("program.txt");
     let program = &orders.program;
-    let (acks, succeeded) =
-        workload::import_while_it_lasts(program, &mount.at, &events, 0..EVENTS, &complaints)?;
+    let over = AtomicBool::new(false);
+    let (acks, succeeded) = std::thread::scope(|scope| {
+        // Half of the disks have another user, so that the flush that fails is often none of ours.
+        if Chance::new(seed).once_in(2) {
+            scope.spawn(|| disturb(&mount.at, &over));
+        }
+        let imported =
+            workload::import_while_it_lasts(program, &mount.at, &events, 0..EVENTS, &complaints);
+        over.store(true, Ordering::Relaxed);
+        imported
+    })?;
     mount.unmount()?;
     disk.finish()?;
     // The journal of a file system that failed may have been given up, which is mended as on a start of the machine.
@@ -85,6 +98,22 @@ fn fail(orders: &Orders, seed: u64, flush: u64) -> Result<Figures, Failure> {
     };
     findings.add_to(&mut figures);
     Ok(figures)
+}
+
+/// Another program on the same disk: it appends to files of its own and flushes them, until it cannot or is told to end.
+fn disturb(mount: &Path, over: &AtomicBool) {
+    for number in 0.. {
+        let made = File::create(mount.join(format!("other-{number}")));
+        let Ok(mut file) = made else { return };
+        for _ in 0..FLUSHES_PER_FILE {
+            if over.load(Ordering::Relaxed)
+                || file.write_all(&[7; 4_096]).is_err()
+                || file.sync_data().is_err()
+            {
+                return;
+            }
+        }
+    }
 }
 
 /// The file `disk` of a folder, exported as the file `export`: one flush of it fails.

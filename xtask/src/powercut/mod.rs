@@ -45,6 +45,9 @@ const SEEDS_WITH_A_BUG: u64 = 4;
 /// No run is longer: what hangs is ended. A cut takes a tenth of a second, and forty times that on a machine with twenty other things to do.
 const SECONDS_START_MAX: u64 = 900;
 const MILLIS_PER_CUT_MAX: u64 = 6_000;
+const MILLIS_PER_FAILED_FLUSH_MAX: u64 = 60_000;
+/// Disks of each round on which a flush fails, unless told otherwise.
+const FAILED_FLUSHES: u64 = 3;
 
 /// How often to cut, and what.
 #[derive(Debug, Clone, Args)]
@@ -58,6 +61,9 @@ pub(crate) struct Options {
     /// Size of the disk
     #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(128..=8_192))]
     image_mib: u64,
+    /// Disks of each round on which a flush fails; a round has up to 1,000 cuts
+    #[arg(long, default_value_t = FAILED_FLUSHES, value_name = "N")]
+    failed_flushes: u64,
     /// Begin no new round after so many minutes
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<u64>,
@@ -91,6 +97,7 @@ impl Options {
             cuts: 200,
             seed: 1,
             image_mib: 512,
+            failed_flushes: FAILED_FLUSHES,
             minutes: None,
             json: false,
             release: false,
@@ -254,6 +261,7 @@ fn inner(options: &Options, binary: &Path, folder: &Path) -> Result<Command, Fai
         .args(["--cuts", &options.cuts.to_string()])
         .args(["--seed", &options.seed.to_string()])
         .args(["--image-mib", &options.image_mib.to_string()])
+        .args(["--failed-flushes", &options.failed_flushes.to_string()])
         .arg("--binary")
         .arg(binary)
         .arg("--inside")
@@ -314,6 +322,7 @@ fn cut(house: &House, options: &Options, folder: &Path) -> Result<i32, Failure> 
         cuts: options.cuts,
         seed: options.seed,
         image_mib: options.image_mib,
+        failed_flushes: options.failed_flushes,
         minutes: options.minutes,
         folder: folder.to_owned(),
         kept: house.target.join("powercut"),
@@ -353,8 +362,10 @@ fn end_with_the_outer_process() {
 }
 
 fn end_in_time(options: &Options) {
+    let failed_flushes = run::rounds_of(options.cuts).saturating_mul(options.failed_flushes);
     let limit = Duration::from_secs(SECONDS_START_MAX)
-        + Duration::from_millis(MILLIS_PER_CUT_MAX.saturating_mul(options.cuts));
+        + Duration::from_millis(MILLIS_PER_CUT_MAX.saturating_mul(options.cuts))
+        + Duration::from_millis(MILLIS_PER_FAILED_FLUSH_MAX.saturating_mul(failed_flushes));
     std::thread::spawn(move || {
         std::thread::sleep(limit);
         eprintln!(

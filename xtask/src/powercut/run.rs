@@ -25,8 +25,6 @@ const RECOVERY_ONCE_IN: u64 = 5;
 const ROLLING_ONCE_IN: u64 = 8;
 /// Cuts of one recovery.
 const CUTS_PER_RECOVERY: u64 = 8;
-/// Disks of one round on which a flush fails.
-const FAILED_FLUSHES_PER_ROUND: u64 = 3;
 /// Images of disks on which something was found are kept, so many of them.
 const KEPT_MAX: u64 = 3;
 /// Numbers that a recovery may use, so that no two of one disk are the same.
@@ -39,6 +37,8 @@ pub(super) struct Orders {
     pub(super) cuts: u64,
     pub(super) seed: u64,
     pub(super) image_mib: u64,
+    /// Disks of each round on which a flush fails.
+    pub(super) failed_flushes: u64,
     pub(super) minutes: Option<u64>,
     /// Where everything happens: memory that vanishes with the run.
     pub(super) folder: PathBuf,
@@ -84,6 +84,11 @@ impl Scene {
     }
 }
 
+/// How many rounds so many cuts take.
+pub(super) fn rounds_of(cuts: u64) -> u64 {
+    cuts.div_ceil(CUTS_PER_ROUND)
+}
+
 /// Runs all rounds, or as many as the time allows.
 pub(super) fn rounds(orders: &Orders) -> Result<Figures, Failure> {
     let stopwatch = Stopwatch::start();
@@ -104,7 +109,7 @@ pub(super) fn rounds(orders: &Orders) -> Result<Figures, Failure> {
         }
         // A part of the seed's chance that no scene has.
         let seed = Chance::of(orders.seed, u64::MAX - round).next();
-        figures.add(&failing::flushes(orders, seed, FAILED_FLUSHES_PER_ROUND)?);
+        figures.add(&failing::flushes(orders, seed, orders.failed_flushes)?);
         round += 1;
         if left > CUTS_PER_ROUND {
             eprintln!("{}", figures.line());

@@ -46,14 +46,23 @@ pub(super) const BUGS: &[Bug] = &[
         name: "ack-before-sync",
         package: Package::Log,
         file: "crates/tidings-log/src/append/writer.rs",
-        text: "match written.and_then(|()| self.sync()) {
+        text: "match written.and_then(|()| self.sync(tried.next)) {
                 Ok(()) => self.accept(tried, &mut wakers),",
         replacement: "match written {
                 Ok(()) => {
+                    let next = tried.next;
                     self.accept(tried, &mut wakers);
-                    drop(self.sync());
+                    drop(self.sync(next));
                 }",
         tests: &[AT_EVERY_CALL],
+    },
+    Bug {
+        name: "flush-believed-alone",
+        package: Package::Log,
+        file: "crates/tidings-log/src/append/writer.rs",
+        text: "Err(error) if is_full(&error) => {",
+        replacement: "Err(error) => {",
+        tests: &["trouble::a_file_system_that_refuses_writes_behind_a_flush_acknowledges_nothing"],
     },
     Bug {
         name: "no-directory-sync",

@@ -5,7 +5,7 @@ use super::pending::{PendingFrame, Placement};
 use super::pieces;
 use super::queue::{Queue, Work};
 use crate::damage;
-use crate::files::failed;
+use crate::files::{failed, is_full};
 use crate::format::durable::Durable;
 use crate::format::frame::HEAD_BYTES;
 use crate::format::index::{Index, IndexEntry};
@@ -132,7 +132,7 @@ impl Writer {
                 break;
             }
             let (tried, written) = self.append(frames);
-            match written.and_then(|()| self.sync()) {
+            match written.and_then(|()| self.sync(tried.next)) {
                 Ok(()) => self.accept(tried, &mut wakers),
                 Err(fault) => {
                     let tried = tried.frames.into_iter().map(|(frame, _)| frame);
@@ -304,10 +304,14 @@ impl Writer {
         (tried, written)
     }
 
-    fn sync(&self) -> Result<(), WriteFault> {
+    /// Flushes everything before `next` if that is promised, and looks whether the file system still stands.
+    fn sync(&self, next: u64) -> Result<(), WriteFault> {
         match (&self.segment, self.durability) {
-            (Some(segment), Durability::Synced) => segment.sync(),
-            _ => Ok(()),
+            (Some(segment), Durability::Synced) => {
+                segment.sync()?;
+                self.tell_durable(next, next)
+            }
+            _ => self.tell_durable(next, self.synced),
         }
     }
 
@@ -336,25 +340,38 @@ impl Writer {
         }
     }
 
-    fn tell_readers(&self, wakers: &mut Vec<Waker>) {
-        let Some(segment) = &self.segment else { return };
-        let end = End {
-            visible: self.next,
-            segment: segment.identity().segment,
-            offset: segment.offset(),
+    /// Tells readers beside the owner that everything before `next` is durable.
+    ///
+    /// It is also the look at the file system that a flush alone is not: when its journal was given up, because a flush of somebody else failed, ext4 drops what it still had to
+    /// note about our bytes and answers our flush as if all were well; a write it refuses from then on. So nothing is acknowledged if this fails.
+    fn tell_durable(&self, next: u64, synced: u64) -> Result<(), WriteFault> {
+        let Some(segment) = &self.segment else {
+            return Ok(());
         };
         let durable = Durable {
             log: self.log.number,
-            visible: end.visible,
-            synced: self.synced,
-            segment: end.segment,
-            offset: end.offset,
+            visible: next,
+            synced,
+            segment: segment.identity().segment,
+            offset: segment.offset(),
         };
-        if let Err(error) = self.durable.write_all_at(&durable.encode(), 0) {
-            // Readers beside us lag until the next one; nothing that was acknowledged hangs on it.
-            tracing::warn!(%error, "the durable position was not told to readers beside the owner");
+        match self.durable.write_all_at(&durable.encode(), 0) {
+            Err(error) if is_full(&error) => {
+                // Readers beside us lag until the next one; nothing that was acknowledged hangs on it.
+                tracing::warn!(%error, "the durable position was not told to readers beside the owner");
+                Ok(())
+            }
+            other => other.map_err(|error| WriteFault::Failed("writing after the flush of", error)),
         }
-        wakers.extend(self.log.move_end(end));
+    }
+
+    fn tell_readers(&self, wakers: &mut Vec<Waker>) {
+        let Some(segment) = &self.segment else { return };
+        wakers.extend(self.log.move_end(End {
+            visible: self.next,
+            segment: segment.identity().segment,
+            offset: segment.offset(),
+        }));
     }
 
     /// Refuses what was tried, and poisons the log if it is not known what the disk holds.
@@ -428,10 +445,10 @@ impl Writer {
         };
         // If there is no room for it, the next one will do.
         self.marked = true;
-        match first
+        let written = first
             .and_then(|()| segment.append(&mark))
-            .and_then(|()| segment.sync())
-        {
+            .and_then(|()| segment.sync());
+        match written.and_then(|()| self.tell_durable(self.next, self.next)) {
             Ok(()) => {
                 self.synced = self.next;
                 let mut wakers = Vec::new();

@@ -250,6 +250,49 @@ fn half_a_batch_left_by_a_full_disk_is_never_taken_for_rot() {
     }
 }
 
+/// A file system whose journal was given up may answer a flush as if all were well, and refuses what is written next.
+#[test]
+fn a_file_system_that_refuses_writes_behind_a_flush_acknowledges_nothing() {
+    for fault in [DiskFault::Io, DiskFault::ReadOnly] {
+        let disk = FaultyDisk::new();
+        let broker = LogBroker::open(on_faulty(&disk)).unwrap();
+        publish(&broker, &[event(0)]).unwrap();
+        disk.plan(FaultPlan {
+            operation: Some(Operation::Write),
+            after: 1,
+            times: Times::Once,
+            fault,
+        });
+
+        let error = publish(&broker, &[event(1)]).unwrap_err();
+
+        assert!(error.may_have_happened(), "{error}");
+        assert!(matches!(broker.state(), LogState::Poisoned { .. }));
+        assert!(publish(&broker, &[event(2)]).is_err());
+        assert_eq!(
+            read_from(&broker, 0, &[]).len(),
+            1,
+            "nobody reads what may be lost"
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_that_keeps_readers_beside_from_being_told_refuses_no_event() {
+    let disk = FaultyDisk::new();
+    let broker = LogBroker::open(on_faulty(&disk)).unwrap();
+    publish(&broker, &[event(0)]).unwrap();
+    disk.plan(FaultPlan {
+        operation: Some(Operation::Write),
+        after: 1,
+        times: Times::Once,
+        fault: DiskFault::Full,
+    });
+
+    assert_eq!(publish(&broker, &[event(1)]).unwrap(), vec![1]);
+    assert_eq!(broker.state(), LogState::Open);
+}
+
 #[test]
 fn after_a_refusal_nothing_later_of_the_batch_is_written() {
     let disk = FaultyDisk::new();
