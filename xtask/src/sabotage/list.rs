@@ -41,6 +41,12 @@ const KEY_PUT_OFF: &str =
 const COUNTS_ON: &str = "consumer::tests::parking::attempts_count_on_across_the_end_of_the_process";
 const DEAD_LETTERS: &str = "failures_conformance::what_groups_could_not_handle_in_sqlite";
 
+const READ_BEFORE: &str = "schedules::what_is_cancelled_or_moved_does_not_fire_as_it_was_read";
+const READ_TWICE: &str =
+    "schedules::each_time_of_a_recurring_event_fires_once_however_often_it_was_read";
+const HALF_WAY: &str =
+    "schedules::a_firing_that_fails_half_way_leaves_the_schedule_due_and_publishes_nothing";
+
 pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "ack-before-sync",
@@ -388,5 +394,48 @@ pub(super) const BUGS: &[Bug] = &[
         text: "MIN(p.id)",
         replacement: "MAX(p.id)",
         tests: &[DEAD_LETTERS],
+    },
+    Bug {
+        name: "timer-fired-twice",
+        package: Package::Sql,
+        file: "crates/tidings-sql/src/schedule.rs",
+        text: "if changing.execute(statement, &values).await? == 0 {",
+        replacement: "if changing.execute(statement, &values).await? == 0 && firing.next.is_some() {",
+        tests: &[READ_BEFORE],
+    },
+    Bug {
+        name: "recurring-timer-fired-twice",
+        package: Package::Sql,
+        file: "crates/tidings-sql/sql/schedule/advance.sql",
+        text: "WHERE id = :id AND due_us = :due AND fired = :fired",
+        replacement: "WHERE id = :id AND (due_us >= :due OR fired = :fired)",
+        tests: &[READ_TWICE],
+    },
+    Bug {
+        name: "timer-fired-before-it-is-taken-out",
+        package: Package::Sql,
+        file: "crates/tidings-sql/src/schedule.rs",
+        text: "        if changing.execute(statement, &values).await? == 0 {
+            return Ok(false);
+        }
+        let events = std::slice::from_ref(firing.event);",
+        replacement: "        publish_plainly(&mut changing.connection(), std::slice::from_ref(firing.event)).await?;
+        changing.commit().await?;
+        let mut changing = Changing::begin(&self.inner.database, access()).await?;
+        if changing.execute(statement, &values).await? == 0 {
+            return Ok(false);
+        }
+        let events = &[];",
+        tests: &[HALF_WAY],
+    },
+    Bug {
+        name: "timer-taken-out-before-it-fires",
+        package: Package::Sql,
+        file: "crates/tidings-sql/src/schedule.rs",
+        text: "        let events = std::slice::from_ref(firing.event);",
+        replacement: "        changing.commit().await?;
+        let mut changing = Changing::begin(&self.inner.database, access()).await?;
+        let events = std::slice::from_ref(firing.event);",
+        tests: &[HALF_WAY],
     },
 ];

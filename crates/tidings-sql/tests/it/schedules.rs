@@ -202,3 +202,65 @@ async fn an_event_scheduled_in_a_transaction_that_is_rolled_back_never_was() {
     tx.commit().await.unwrap();
     assert_eq!(schedules.list(None, 10).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn each_time_of_a_recurring_event_fires_once_however_often_it_was_read() {
+    for kind in KINDS {
+        let Some((place, schedules)) = fresh(kind, "schedule_read_twice").await else {
+            continue;
+        };
+        let now = schedules.due(1).await.unwrap().now;
+        let every_hour = scheduled("tick", now, Some("0 * * * *"));
+        schedules.add(&every_hour).await.unwrap();
+        let read = schedules.due(10).await.unwrap().events;
+        let read_beside = schedules.due(10).await.unwrap().events;
+        let next = Some(now.plus(Duration::from_secs(3_600)));
+        let mut fired = Vec::new();
+
+        for scheduled in read.iter().chain(&read_beside) {
+            let firing = Firing {
+                scheduled,
+                event: &scheduled.event,
+                next,
+            };
+            fired.push(schedules.fire(&firing).await.unwrap());
+        }
+
+        assert_eq!(fired, [true, false], "{kind:?}");
+        assert_eq!(published(&place).await.len(), 1, "{kind:?}");
+        let left = schedules.list(None, 10).await.unwrap();
+        assert_eq!((left[0].fired, Some(left[0].due)), (1, next), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_firing_that_fails_half_way_leaves_the_schedule_due_and_publishes_nothing() {
+    let (place, schedules) = fresh(Kind::Sqlite, "schedule_half").await.unwrap();
+    let now = schedules.due(1).await.unwrap().now;
+    schedules.add(&scheduled("once", now, None)).await.unwrap();
+    let due = schedules.due(10).await.unwrap().events;
+    let firing = Firing {
+        scheduled: &due[0],
+        event: &due[0].event,
+        next: None,
+    };
+    let halves = [
+        ("INSERT ON outbox", "outbox"),
+        ("DELETE ON tidings_schedule", "tidings_schedule"),
+    ];
+
+    for (refused, table) in halves {
+        let raise = "BEGIN SELECT RAISE(ABORT, 'refused by the test'); END";
+        place
+            .run(&format!("CREATE TRIGGER refuses BEFORE {refused} {raise}"))
+            .await;
+        assert!(schedules.fire(&firing).await.is_err(), "{table}");
+        place.run("DROP TRIGGER refuses").await;
+
+        assert!(published(&place).await.is_empty(), "{table}");
+        let left = schedules.due(10).await.unwrap().events;
+        assert_eq!(left.len(), 1, "{table}: it is due still");
+    }
+    assert!(schedules.fire(&firing).await.unwrap());
+    assert_eq!(published(&place).await.len(), 1);
+}
