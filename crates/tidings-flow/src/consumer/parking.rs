@@ -3,6 +3,9 @@
 //! A lane is parked from the moment its first delivery is on its way to the store until no row of it is left there and none is on its way. What is told here happens in one order,
 //! that of the lock; the store is told in the same order.
 
+mod states;
+
+use states::State;
 use std::collections::HashMap;
 use std::time::Duration;
 use tidings_core::store::{LaneId, ParkedLane};
@@ -40,6 +43,16 @@ struct Lane {
 }
 
 impl Lane {
+    /// Goes over into another phase, or with `None` out of the table.
+    fn go(&mut self, to: Option<Phase>) {
+        let (before, after) = (State::of(Some(self.phase)), State::of(to));
+        debug_assert!(
+            states::is_drawn(before, after),
+            "no way leads from {before} to {after}: draw it in states.rs"
+        );
+        self.phase = to.unwrap_or(self.phase);
+    }
+
     /// Whether nothing of it was on its way since a turn.
     fn is_at_rest_since(&self, turn: u64) -> bool {
         self.phase == Phase::Resting
@@ -169,7 +182,7 @@ impl ParkedLanes {
             if lane.phase != Phase::Resting || lane.changing > 0 || lane.touched > turn {
                 return false;
             }
-            lane.phase = Phase::Fetching;
+            lane.go(Some(Phase::Fetching));
             self.busy += 1;
             return true;
         }
@@ -195,7 +208,7 @@ impl ParkedLanes {
         if let Some(lane) = self.lanes.get_mut(&id)
             && lane.phase == Phase::Fetching
         {
-            lane.phase = Phase::Working(count);
+            lane.go(Some(Phase::Working(count)));
             lane.open &= has_live;
             self.set_held(id, false);
         }
@@ -211,9 +224,10 @@ impl ParkedLanes {
         }
         // A person took its rows away, unless something came in the meantime; or those there are not due.
         let is_gone = is_empty && lane.coming == 0 && lane.touched <= turn;
-        self.rest(id);
         if is_gone {
             self.forget(id);
+        } else {
+            self.rest(id);
         }
     }
 
@@ -224,10 +238,10 @@ impl ParkedLanes {
         };
         lane.changing += 1;
         if let Phase::Working(left) = lane.phase {
-            lane.phase = match left {
+            lane.go(Some(match left {
                 0 | 1 => Phase::Emptying,
                 _ => Phase::Working(left - 1),
-            };
+            }));
         }
     }
 
@@ -265,8 +279,13 @@ impl ParkedLanes {
         if lane.phase != Phase::Emptying || lane.changing > 0 {
             return false;
         }
-        self.rest(id);
-        !self.forget_if_empty(id)
+        let is_empty = lane.rows == 0 && lane.coming == 0;
+        if is_empty {
+            self.forget(id);
+        } else {
+            self.rest(id);
+        }
+        !is_empty
     }
 
     /// What can be compared with [`reconcile`](Self::reconcile) later.
@@ -330,26 +349,26 @@ impl ParkedLanes {
         if let Some(lane) = self.lanes.get_mut(&id)
             && lane.phase != Phase::Resting
         {
-            lane.phase = Phase::Resting;
+            lane.go(Some(Phase::Resting));
             self.busy -= 1;
         }
     }
 
-    /// Forgets a lane without rows; whether it did.
-    fn forget_if_empty(&mut self, id: LaneId) -> bool {
+    /// Forgets a lane without rows.
+    fn forget_if_empty(&mut self, id: LaneId) {
         let is_empty = self.lanes.get(&id).is_some_and(|lane| {
             lane.rows == 0 && lane.coming == 0 && lane.changing == 0 && lane.phase == Phase::Resting
         });
         if is_empty {
             self.forget(id);
         }
-        is_empty
     }
 
     fn forget(&mut self, id: LaneId) {
         self.set_held(id, false);
-        self.rest(id);
-        if let Some(lane) = self.lanes.remove(&id) {
+        if let Some(mut lane) = self.lanes.remove(&id) {
+            self.busy -= usize::from(lane.phase != Phase::Resting);
+            lane.go(None);
             self.rows -= lane.rows;
             self.turn += 1;
             self.forgot = self.turn;

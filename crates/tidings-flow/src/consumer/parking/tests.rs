@@ -1,11 +1,13 @@
 //! The parked lanes against the page that draws them, and against a plain model of a store.
 
+use super::states::TRANSITIONS;
 use super::*;
 use proptest::prelude::*;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// The page with the table of what a parked lane goes through.
+/// The page that draws what a parked lane goes through.
 const PAGE: &str = include_str!("../../../../../docs/concepts/when_handling_fails.md");
 
 fn lane() -> LaneId {
@@ -21,102 +23,110 @@ fn told(rows: u64) -> ParkedLane {
     }
 }
 
-/// The name of the state of the lane.
-fn state(lanes: &ParkedLanes) -> &'static str {
-    match lanes.lanes.get(&lane()).map(|lane| lane.phase) {
-        None => "free",
-        Some(Phase::Resting) => "resting",
-        Some(Phase::Fetching) => "fetching",
-        Some(Phase::Working(_)) => "working",
-        Some(Phase::Emptying) => "emptying",
-    }
+fn state(lanes: &ParkedLanes) -> State {
+    State::of(lanes.lanes.get(&lane()).map(|lane| lane.phase))
 }
 
 type Act = fn(&mut ParkedLanes);
 
-fn due(lanes: &mut ParkedLanes) {
-    let turn = lanes.turn();
-    // Whether it is, shows in the state.
-    let _fetch = lanes.due(&told(2), turn);
-}
-
-/// What can happen, by the words of the page.
-const ACTS: [(&str, Act); 8] = [
+/// What can happen, by the words of the table.
+const ACTS: [(&str, Act); 12] = [
     ("put off or held", |lanes| {
         lanes.park(lane(), 2);
         lanes.arrived(lane(), 2);
     }),
-    ("due", due),
+    ("found in the store", |lanes| {
+        lanes.reconcile(&[told(2)], lanes.turn());
+    }),
+    ("due", |lanes| {
+        // Whether it is, shows in the state.
+        let _fetch = lanes.due(&told(2), lanes.turn());
+    }),
+    ("taken away", |lanes| {
+        lanes.reconcile(&[], lanes.turn());
+    }),
     ("rows fetched", |lanes| lanes.fetched(lane(), 2, false)),
     ("none is due", |lanes| {
-        lanes.fetched_nothing(lane(), false, lanes.turn())
+        lanes.fetched_nothing(lane(), false, lanes.turn());
     }),
     ("no row is left", |lanes| {
         lanes.fetched_nothing(lane(), true, lanes.turn());
     }),
     ("failed again", |lanes| lanes.put_back(lane())),
+    ("something older is put off", |lanes| {
+        // Only what is older than what was fetched can be; of what is handled already nothing is.
+        if state(lanes) != State::Emptying {
+            lanes.drop_fetched(lane());
+        }
+    }),
     ("the last one fetched is handled", |lanes| {
         lanes.leaves(lane());
         lanes.leaves(lane());
     }),
-    ("the store knows", |lanes| {
+    ("the store knows, rows are left", |lanes| {
+        lanes.changed(lane(), true);
+        lanes.changed(lane(), false);
+    }),
+    ("the store knows, none is left", |lanes| {
         lanes.changed(lane(), true);
         lanes.changed(lane(), true);
     }),
 ];
 
-/// How each state is reached.
-fn reach(state: &str) -> ParkedLanes {
-    let steps: &[&str] = match state {
-        "free" => &[],
-        "resting" => &["put off or held"],
-        "fetching" => &["put off or held", "due"],
-        "working" => &["put off or held", "due", "rows fetched"],
-        "emptying" => &[
-            "put off or held",
-            "due",
-            "rows fetched",
-            "the last one fetched is handled",
-        ],
-        other => panic!("the page names a state that is none: {other}"),
-    };
+fn after(acts: &[Act]) -> ParkedLanes {
     let mut lanes = ParkedLanes::default();
-    for step in steps {
-        let (_, act) = ACTS.iter().find(|(name, _)| name == step).unwrap();
-        act(&mut lanes);
-    }
+    acts.iter().for_each(|act| act(&mut lanes));
     lanes
 }
 
-#[test]
-fn the_page_draws_what_the_code_does() {
-    let mut drawn = BTreeSet::new();
-    let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `"));
-    for row in rows {
-        let cells: Vec<&str> = row
-            .split('|')
-            .map(|cell| cell.trim().trim_matches('`'))
-            .collect();
-        let (from, what, to) = (cells[0], cells[1], cells[2]);
-        let mut lanes = reach(from);
-        assert_eq!(state(&lanes), from);
-        let (_, act) = ACTS
-            .iter()
-            .find(|(name, _)| *name == what)
-            .unwrap_or_else(|| panic!("the page tells of something unknown: {what}"));
-        act(&mut lanes);
-        assert_eq!(state(&lanes), to, "{from}, {what}");
-        drawn.insert((from, what));
-    }
-    // Whatever changes a state is drawn.
-    for from in ["free", "resting", "fetching", "working", "emptying"] {
+/// Every way that leads from one state into another, found by trying everything in every state that is reached.
+fn ways() -> BTreeSet<(State, &'static str, State)> {
+    let mut ways = BTreeSet::new();
+    let mut paths = BTreeMap::from([(State::Free, Vec::new())]);
+    let mut untried = vec![State::Free];
+    while let Some(from) = untried.pop() {
         for (what, act) in ACTS {
-            let mut lanes = reach(from);
-            act(&mut lanes);
-            let changes = state(&lanes) != from;
-            assert_eq!(changes, drawn.contains(&(from, what)), "{from}, {what}");
+            let mut path: Vec<Act> = paths[&from].clone();
+            path.push(act);
+            let to = state(&after(&path));
+            if to != from {
+                ways.insert((from, what, to));
+            }
+            if let Entry::Vacant(unknown) = paths.entry(to) {
+                unknown.insert(path);
+                untried.push(to);
+            }
         }
     }
+    ways
+}
+
+/// The part of the page that the table makes.
+fn drawing() -> String {
+    let mut text = "```mermaid\nstateDiagram-v2\n    [*] --> free\n".to_owned();
+    for (from, what, to) in TRANSITIONS {
+        text += &format!("    {from} --> {to}: {what}\n");
+    }
+    text += "```\n";
+    text
+}
+
+#[test]
+fn the_table_has_every_way_that_lanes_go_and_no_other() {
+    let drawn: BTreeSet<_> = TRANSITIONS.into_iter().collect();
+
+    assert_eq!(drawn, ways());
+    assert_eq!(drawn.len(), TRANSITIONS.len(), "nothing is there twice");
+}
+
+#[test]
+fn the_page_draws_the_table() {
+    let drawing = drawing();
+
+    assert!(
+        PAGE.contains(&drawing),
+        "the drawing in docs/concepts/when_handling_fails.md is to be:\n{drawing}"
+    );
 }
 
 #[derive(Debug, Clone)]
