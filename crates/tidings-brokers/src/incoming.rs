@@ -107,10 +107,7 @@ impl<H: Clone> Incoming<H> {
     }
 
     /// Lets everything be handed out that was held.
-    #[cfg_attr(
-        not(feature = "nats"),
-        allow(dead_code, reason = "NATS alone needs it")
-    )]
+    #[cfg(feature = "nats")]
     pub(crate) fn stop_holding(&self) {
         if self.lock().hold_from.take().is_some() {
             self.wake();

@@ -28,6 +28,7 @@ struct Entry<H> {
     handle: H,
     handed_out: bool,
     /// The broker may have its settlement already.
+    #[cfg(feature = "nats")]
     settling: bool,
 }
 
@@ -65,6 +66,7 @@ impl<H: Clone> Unsettled<H> {
             delivery,
             handle,
             handed_out: false,
+            #[cfg(feature = "nats")]
             settling: false,
         };
         self.open.insert(place, entry);
@@ -145,10 +147,7 @@ impl<H: Clone> Unsettled<H> {
     }
 
     /// Handles of all deliveries, in order.
-    #[cfg_attr(
-        not(feature = "nats"),
-        allow(dead_code, reason = "NATS alone needs it")
-    )]
+    #[cfg(feature = "nats")]
     pub(crate) fn handles(&self) -> Vec<H> {
         self.open
             .values()
@@ -167,10 +166,7 @@ impl<H: Clone> Unsettled<H> {
     }
 
     /// Bytes of the payloads.
-    #[cfg_attr(
-        not(feature = "nats"),
-        allow(dead_code, reason = "NATS alone needs it")
-    )]
+    #[cfg(feature = "nats")]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
