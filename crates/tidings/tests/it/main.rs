@@ -3,6 +3,9 @@
 // `cfg(test)` is always set here; it tells clippy that helpers are test code, too.
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
+mod aborts;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod backup;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
