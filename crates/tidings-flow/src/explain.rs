@@ -3,6 +3,7 @@
 //! **Source**: "where did order-123 get stuck?"
 
 use std::fmt;
+use std::time::Duration;
 use tidings_core::Timestamp;
 use tidings_core::broker::Position;
 
@@ -33,6 +34,8 @@ pub struct Known {
     pub before: u64,
     /// The oldest of them with the same key.
     pub before_of_key: Option<String>,
+    /// How long after the event the first of what the group emitted because of it was appended, by the clock of the broker that has both.
+    pub effect_after: Option<Duration>,
 }
 
 /// A parked delivery as far as it explains something.
@@ -77,6 +80,8 @@ pub enum Whereabouts {
         at: Option<Timestamp>,
         /// Whether `at` is exact.
         exact: bool,
+        /// How long that took at most, its wait and its retries included, where it left an effect by which that is known.
+        within: Option<Duration>,
     },
     /// It waits for its turn.
     Waiting {
@@ -178,6 +183,7 @@ pub fn explain(known: &Known) -> Whereabouts {
         return Whereabouts::Handled {
             at: Some(at),
             exact: true,
+            within: known.effect_after,
         };
     }
     if known.subscribed == Some(false) {
@@ -187,6 +193,7 @@ pub fn explain(known: &Known) -> Whereabouts {
         (Some(position), Some(cursor)) if position < cursor => Whereabouts::Handled {
             at: known.moved_at,
             exact: false,
+            within: known.effect_after,
         },
         (Some(_), Some(_)) => Whereabouts::Waiting {
             before: known.before,
@@ -276,15 +283,17 @@ impl fmt::Display for Whereabouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSubscribed => f.write_str("not subscribed to events of this type"),
-            Self::Handled {
-                at: Some(at),
-                exact: true,
-            } => write!(f, "handled at {at}"),
-            Self::Handled {
-                at: Some(at),
-                exact: false,
-            } => write!(f, "handled, not after {at}"),
-            Self::Handled { at: None, .. } => f.write_str("handled"),
+            Self::Handled { at, exact, within } => {
+                match (at, exact) {
+                    (Some(at), true) => write!(f, "handled at {at}")?,
+                    (Some(at), false) => write!(f, "handled, not after {at}")?,
+                    (None, _) => f.write_str("handled")?,
+                }
+                match within {
+                    Some(within) => write!(f, ", within {} of being published", at_most(*within)),
+                    None => Ok(()),
+                }
+            }
             Self::Waiting {
                 before,
                 behind,
@@ -328,6 +337,15 @@ impl fmt::Display for Whereabouts {
             },
             Self::Unknown => f.write_str("neither the broker nor the store tells"),
         }
+    }
+}
+
+/// A span for people, rounded up, so that what is said to be the most is.
+fn at_most(span: Duration) -> String {
+    let millis = span.as_nanos().div_ceil(1_000_000);
+    match millis {
+        0..10_000 => format!("{millis} ms"),
+        _ => format!("{} s", millis.div_ceil(1_000)),
     }
 }
 
@@ -394,6 +412,34 @@ mod tests {
             explain(&parked).to_string(),
             "is parked behind evt-5; 2 of its key come first"
         );
+    }
+
+    #[test]
+    fn how_long_it_took_is_said_where_its_effect_tells_and_never_too_short() {
+        let mut handled = known();
+        handled.cursor = Some(Position(9));
+        assert_eq!(explain(&handled).to_string(), "handled");
+
+        handled.effect_after = Some(Duration::from_micros(12_001));
+        assert_eq!(
+            explain(&handled).to_string(),
+            "handled, within 13 ms of being published"
+        );
+        handled.effect_after = Some(Duration::from_millis(61_001));
+        handled.moved_at = Some(at("2026-11-29T10:00:00Z"));
+        assert_eq!(
+            explain(&handled).to_string(),
+            "handled, not after 2026-11-29T10:00:00Z, within 62 s of being published"
+        );
+        handled.handled_at = Some(at("2026-11-29T09:59:00Z"));
+        assert_eq!(
+            explain(&handled).to_string(),
+            "handled at 2026-11-29T09:59:00Z, within 62 s of being published"
+        );
+        // An effect of a handling that is not settled yet does not make it handled.
+        handled.handled_at = None;
+        handled.cursor = Some(Position(5));
+        assert_eq!(explain(&handled).as_str(), "waiting");
     }
 
     #[test]

@@ -147,6 +147,30 @@ fn what_is_open_of_a_key_is_told_without_knowing_an_event() {
 }
 
 #[test]
+fn a_handling_with_an_effect_says_how_long_it_took_at_most() {
+    let place = Place::new();
+    place.import(r#"{"event_id":"first","event_type":"order.placed","aggregate_id":"k"}"#);
+    run(&place, "silent", "order.*", "true");
+    let emits = r#"echo '{"event_type":"mail.sent","aggregate_id":"k"}'"#;
+    run(&place, "mailer", "order.*", emits);
+
+    let silent = explained(&place, "first", "silent");
+    let mailer = explained(&place, "first", "mailer");
+
+    assert_eq!(silent["state"], "handled", "{silent}");
+    assert!(
+        silent["within_seconds"].is_null(),
+        "nothing tells: {silent}"
+    );
+    assert_eq!(mailer["state"], "handled", "{mailer}");
+    assert_eq!(mailer["caused"].as_array().unwrap().len(), 1, "{mailer}");
+    let within = mailer["within_seconds"].as_f64().unwrap();
+    assert!(within > 0.0, "a process was started in between: {mailer}");
+    let explanation = mailer["explanation"].as_str().unwrap();
+    assert!(explanation.contains(", within "), "{explanation}");
+}
+
+#[test]
 fn an_event_or_a_key_is_asked_for() {
     let place = Place::new();
     place.import(r#"{"event_id":"first","event_type":"order.placed","aggregate_id":"k"}"#);

@@ -8,16 +8,17 @@ use crate::folder;
 use crate::output::{List, json, talk};
 use crate::rows::behind_damage;
 use serde::Serialize;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 use tidings::broker::{
     Admin as _, GroupStatus, LookUpBy, LookUpRequest, Position, ReadRequest, Reader, Recorded,
 };
 use tidings::core::codes;
 use tidings::core::store::{DeadLetterStore as _, FailureStore as _, LaneId, LetterFilter};
-use tidings::flow::explain::{Known, KnownLetter, KnownParked, explain};
+use tidings::flow::explain::{Known, KnownLetter, KnownParked, Whereabouts, explain};
 use tidings::limits::{EXPLAIN_KEY_EVENTS_MAX, EXPLAIN_LANE_ROWS_MAX, EXPLAIN_SCAN_EVENTS_MAX};
 use tidings::sql::{Database, Failures, Inbox};
-use tidings::{Envelope, Pattern};
+use tidings::{Envelope, Pattern, Timestamp};
 
 /// Events read at once.
 const PAGE_EVENTS: usize = 4_096;
@@ -32,6 +33,8 @@ struct Row<'a> {
     state: &'a str,
     explanation: String,
     stuck: bool,
+    /// How long its handling took at most, where its effect tells.
+    within_seconds: Option<f64>,
     caused: Vec<&'a str>,
     next: Option<String>,
 }
@@ -40,6 +43,8 @@ struct Row<'a> {
 struct Caused {
     event_id: String,
     event_type: String,
+    /// How long after its cause it was appended.
+    after: Duration,
 }
 
 /// What is looked at.
@@ -75,19 +80,21 @@ pub(crate) async fn run(global: &Global, arguments: EventExplain) -> Result<(), 
     let mut found = Vec::new();
     for recorded in &events {
         for status in &groups {
-            let whereabouts = explain(&known(&sources, recorded, status).await?);
-            if what.key.is_none() || arguments.all || whereabouts.is_open() {
-                found.push((recorded, status.name.as_str(), whereabouts));
+            let known = known(&sources, recorded, status).await?;
+            if what.key.is_none() || arguments.all || explain(&known).is_open() {
+                found.push((recorded, status.name.as_str(), known));
             }
         }
     }
     let asked: Vec<&Recorded> = found.iter().map(|(recorded, ..)| *recorded).collect();
     let caused = caused(&sources.reader, &asked).await?;
     let mut list = List::aligned(global.format(), headers, !global.no_headers);
-    for (recorded, group, whereabouts) in &found {
+    for (recorded, group, known) in &mut found {
         let event_id = recorded.envelope.event_id();
         let by_group = caused.get(&(event_id, (*group).to_owned()));
         let caused = by_group.map(Vec::as_slice).unwrap_or_default();
+        known.effect_after = caused.iter().map(|caused| caused.after).min();
+        let whereabouts = explain(known);
         let row = Row {
             event_id,
             event_type: recorded.envelope.event_type().as_str(),
@@ -96,6 +103,10 @@ pub(crate) async fn run(global: &Global, arguments: EventExplain) -> Result<(), 
             state: whereabouts.as_str(),
             explanation: whereabouts.to_string(),
             stuck: whereabouts.is_stuck(),
+            within_seconds: match whereabouts {
+                Whereabouts::Handled { within, .. } => within.map(|within| within.as_secs_f64()),
+                _ => None,
+            },
             caused: caused.iter().map(|caused| &*caused.event_id).collect(),
             next: whereabouts.next_command(group, event_id),
         };
@@ -347,15 +358,20 @@ async fn caused<'a>(
     let Some(from) = asked.iter().map(|recorded| recorded.position).min() else {
         return Ok(caused);
     };
-    let ids: HashSet<&'a str> = asked.iter().map(|one| one.envelope.event_id()).collect();
+    let causes: HashMap<&'a str, Timestamp> = asked
+        .iter()
+        .map(|one| (one.envelope.event_id(), one.append_time))
+        .collect();
     let patterns = [Pattern::everything()];
     scan(reader, &patterns, from, |other| {
         let event = &other.envelope;
-        if let Some(cause) = event.causation_id().and_then(|id| ids.get(id)) {
+        let cause = event.causation_id();
+        if let Some((cause, appended)) = cause.and_then(|id| causes.get_key_value(id)) {
             let by = event.source().unwrap_or_default().to_owned();
             caused.entry((*cause, by)).or_default().push(Caused {
                 event_id: event.event_id().to_owned(),
                 event_type: event.event_type().to_string(),
+                after: other.append_time.since(*appended),
             });
         }
         true
