@@ -37,7 +37,7 @@ use tidings::broker::GroupName;
   tidings dlq redrive --consumer mailer --dry-run
   tidings relay run --from postgres://app@db/shop --to ./data
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 condition false, 5 conflict, 6 denied, 7 unreachable, 124 timeout, 130 interrupted")]
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 condition false, 5 conflict, 6 denied, 7 unreachable, 69 everything fails, 124 timeout, 130 interrupted")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,

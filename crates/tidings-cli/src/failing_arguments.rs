@@ -2,6 +2,10 @@
 
 use crate::when::Length;
 use clap::Args;
+use std::fmt;
+use std::str::FromStr;
+use tidings::limits::BREAKER_OUTCOMES_MAX;
+use tidings::{Breaker, OnOpen};
 
 /// What happens when handling fails.
 #[derive(Debug, Args)]
@@ -15,6 +19,15 @@ pub(crate) struct Failing {
     /// What happens to later events of a key whose event became a dead letter: hold, unless the group is unordered or has no store
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) on_failure: Option<OnFailure>,
+    /// Wait when so many of the last handlings failed, as FAILURES/OF: no attempt is counted meanwhile, and nothing is parked or given up. A key that fails counts once, an error of the event itself not at all. Or: never
+    #[arg(long, value_name = "N/M", default_value_t = BreakAfter::default())]
+    pub(crate) break_after: BreakAfter,
+    /// Then try one event after this long; the wait doubles up to 5m, or up to this if it is longer, while what is tried fails
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    pub(crate) probe_after: Length,
+    /// What happens then: wait until an event that is tried succeeds, or stop with exit code 69, for a supervisor that starts the command again later
+    #[arg(long, value_enum, default_value_t = OnBreak::Wait, value_name = "WHAT")]
+    pub(crate) on_break: OnBreak,
     /// Start so many handlings a second at most, retries included: N or N/s
     #[arg(long, value_name = "N/s", value_parser = rate)]
     pub(crate) rate: Option<u32>,
@@ -26,6 +39,78 @@ pub(crate) struct Failing {
         value_name = "URL"
     )]
     pub(crate) store: Option<String>,
+}
+
+impl Failing {
+    /// The circuit breaker that the flags ask for, if any.
+    pub(crate) fn breaker(&self) -> Option<Breaker> {
+        let BreakAfter::Of { failures, of } = self.break_after else {
+            return None;
+        };
+        let otherwise = Breaker::default();
+        Some(Breaker {
+            failures,
+            of,
+            probe_after: self.probe_after.0,
+            probe_max: otherwise.probe_max.max(self.probe_after.0),
+            on_open: match self.on_break {
+                OnBreak::Wait => OnOpen::Wait,
+                OnBreak::Stop => OnOpen::Stop,
+            },
+        })
+    }
+}
+
+/// How many of how many newest outcomes must be failures, if they are counted at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BreakAfter {
+    Of { failures: usize, of: usize },
+    Never,
+}
+
+impl Default for BreakAfter {
+    fn default() -> Self {
+        let Breaker { failures, of, .. } = Breaker::default();
+        Self::Of { failures, of }
+    }
+}
+
+impl fmt::Display for BreakAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of { failures, of } => write!(f, "{failures}/{of}"),
+            Self::Never => f.write_str("never"),
+        }
+    }
+}
+
+impl FromStr for BreakAfter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        let numbers = text.split_once('/').and_then(|(failures, of)| {
+            let (failures, of) = (failures.parse().ok()?, of.parse().ok()?);
+            let fits = (1..=of).contains(&failures) && of <= BREAKER_OUTCOMES_MAX;
+            fits.then_some(Self::Of { failures, of })
+        });
+        numbers.ok_or_else(|| {
+            format!(
+                "{text:?} is no rule; write it like 9/10, up to {BREAKER_OUTCOMES_MAX}, or never"
+            )
+        })
+    }
+}
+
+/// What a group does when nearly everything fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnBreak {
+    /// It waits and tries one event now and then
+    Wait,
+    /// The command ends with exit code 69
+    Stop,
 }
 
 /// What happens to later events of a key.
@@ -54,5 +139,29 @@ fn rate(text: &str) -> Result<u32, String> {
         _ => Err(format!(
             "{text:?} is no rate; write it like 20/s, from 1 to {max} a second"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_written_as_it_is_read() {
+        for text in ["9/10", "1/1", "never"] {
+            assert_eq!(text.parse::<BreakAfter>().unwrap().to_string(), text);
+        }
+        assert_eq!("9/10".parse(), Ok(BreakAfter::default()));
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_is_refused_with_the_way_out() {
+        for text in ["", "9", "0/10", "11/10", "9/", "-1/3", "1/1001", "Never"] {
+            let refused = text.parse::<BreakAfter>().unwrap_err();
+            assert!(
+                refused.contains("9/10") && refused.contains(text),
+                "{refused}"
+            );
+        }
     }
 }

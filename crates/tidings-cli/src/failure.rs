@@ -139,6 +139,9 @@ pub(crate) fn exit_code(code: Code) -> u8 {
         6
     } else if [codes::STORE_UNAVAILABLE, codes::BROKER_UNREACHABLE].contains(&code) {
         7
+    } else if code == codes::CIRCUIT_OPEN {
+        // EX_UNAVAILABLE of sysexits.h.
+        69
     } else if code == codes::REDRIVE_ABORTED {
         4
     } else if code == codes::INTERRUPTED {

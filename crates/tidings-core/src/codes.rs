@@ -87,6 +87,8 @@ pub const CAPABILITY_MISSING: Code = code("TD0032", "the broker lacks what the g
 pub const CONSUMER_INVALID: Code = code("TD0033", "the consumer cannot start as it is built");
 /// Handlers were still busy when the time to drain was over.
 pub const DRAIN_TIMEOUT: Code = code("TD0035", "handlers were still busy at the deadline");
+/// Everything failed, and the group is told to stop then.
+pub const CIRCUIT_OPEN: Code = code("TD0036", "everything fails, so that the group stopped");
 /// The command of a handler does not exist.
 pub const COMMAND_MISSING: Code = code("TD0040", "the handler's command does not exist");
 /// There is no such event.
@@ -225,6 +227,7 @@ pub const ALL: &[Code] = &[
     CAPABILITY_MISSING,
     CONSUMER_INVALID,
     DRAIN_TIMEOUT,
+    CIRCUIT_OPEN,
     COMMAND_MISSING,
     EVENT_UNKNOWN,
     START_INVALID,

@@ -115,6 +115,20 @@ pub const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// Time limit of one handling.
 pub const HANDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Newest outcomes by which a circuit breaker judges whether everything fails.
+pub const BREAKER_OUTCOMES_DEFAULT: usize = 10;
+/// Failures among them with which the circuit opens: nearly all, so that a group in which much fails and something succeeds goes on.
+pub const BREAKER_FAILURES_DEFAULT: usize = 9;
+/// Outcomes by which a circuit breaker may be told to judge.
+pub const BREAKER_OUTCOMES_MAX: usize = 1_000;
+/// Wait between the opening of a circuit and the event that is tried, less a random part; it doubles from there.
+pub const BREAKER_PROBE_AFTER_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest wait between two events that are tried while a circuit is open, unless the group says otherwise.
+pub const BREAKER_PROBE_MAX_DEFAULT: Duration = Duration::from_secs(300);
+/// The longest wait between two such events that may be asked for.
+pub const BREAKER_PROBE_AFTER_MAX: Duration = Duration::from_secs(86_400);
+/// Keys whose failure an open circuit remembers, so that it tries others first.
+pub const BREAKER_KEYS_MAX: usize = 4_096;
 /// Handlings a second that a group may be limited to.
 pub const RATE_MAX: u32 = 1_000_000;
 /// Attempts with which a process may die before the event is a dead letter, if fewer attempts in place are allowed.

@@ -11,8 +11,8 @@ use tidings_core::limits::DRAIN_TIMEOUT_DEFAULT;
 use tidings_core::pattern::{Pattern, PatternError};
 use tidings_core::store::{FailureStore, InboxStore};
 use tidings_flow::consumer::{
-    Backoff, Consumer, ConsumerConfig, ConsumerHandle as FlowHandle, ConsumerStats, Observer,
-    OnFailure, Policy,
+    Backoff, Breaker, Consumer, ConsumerConfig, ConsumerHandle as FlowHandle, ConsumerStats,
+    Observer, OnFailure, Policy,
 };
 use tidings_flow::handler::{
     BatchArguments, BatchHandler, DeliveryHandler, EnvelopeArguments, EventArguments, Handler,
@@ -163,6 +163,19 @@ impl ConsumerBuilder {
     /// What becomes of the later events of a key whose event was given up. Unless given, they wait until a person decides, where the group needs order and every instance of it sees its store; else they are handled.
     pub fn on_failure(mut self, policy: OnFailure) -> Self {
         self.config.on_failure = Some(policy);
+        self
+    }
+
+    /// When the group waits because everything fails, and when it tries again: with 9 failures among the last 10 outcomes, and after 30 seconds, unless given. While it waits no attempt is counted and
+    /// nothing is parked or given up; see [`Breaker`].
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.config.breaker = Some(breaker);
+        self
+    }
+
+    /// Goes on even if everything fails, until every event is parked or a dead letter; only a [`Policy`] that says so lets the group wait.
+    pub fn without_breaker(mut self) -> Self {
+        self.config.breaker = None;
         self
     }
 
@@ -353,6 +366,15 @@ impl ConsumerHandle {
     /// **Cancel**: no effect.
     pub async fn wait_idle(&self) -> Result<(), Error> {
         Ok(self.consumer.wait_idle().await?)
+    }
+
+    /// Waits until nearly everything fails and the group waits for what its handlers need; see [`Breaker`].
+    ///
+    /// **Errors**: the consumer stopped by itself, or was drained.
+    ///
+    /// **Cancel**: no effect.
+    pub async fn circuit_opened(&self) -> Result<(), Error> {
+        Ok(self.consumer.circuit_opened().await?)
     }
 
     /// Waits until nothing is left for a consumer that was started with [`until_end`](ConsumerBuilder::until_end). Without that it waits for ever.

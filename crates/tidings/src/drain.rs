@@ -48,7 +48,7 @@ pub(crate) async fn stop(inner: &Inner, limit: Duration) -> Result<(), Error> {
     outcome.and(inner.broker.close().await.map_err(Error::from))
 }
 
-/// Waits until no consumer has anything left to do. What one emits is work for another, so that all must have been idle in a round in which none did anything.
+/// Waits until no consumer has anything left to do but one that is paused or whose circuit is open. What one emits is work for another, so that all must have been idle in a round in which none did anything.
 async fn come_to_rest(inner: &Inner) -> Result<(), Error> {
     loop {
         let consumers = inner.each(|consumer| consumer.handle());
@@ -56,8 +56,15 @@ async fn come_to_rest(inner: &Inner) -> Result<(), Error> {
         // Looked at before the consumers are: what leaves the outbox is in the log, where they find it.
         let nothing_waits = nothing_waits_beside(inner).await;
         for consumer in &consumers {
-            if !consumer.stats().paused {
-                consumer.wait_idle().await?;
+            let stats = consumer.stats();
+            if stats.paused || stats.circuit.is_some() {
+                continue;
+            }
+            // What waits for a provider that is down is left to the next start, as what is paused.
+            tokio::select! {
+                biased;
+                idle = consumer.wait_idle() => idle?,
+                opened = consumer.circuit_opened() => opened?,
             }
         }
         if work_done(&consumers) == before && nothing_waits {
@@ -95,7 +102,7 @@ fn timed_out(inner: &Inner, limit: Duration) -> Error {
     let busy = inner
         .each(|consumer| {
             let stats = consumer.stats();
-            let busy = stats.in_flight > 0 && !stats.paused;
+            let busy = stats.in_flight > 0 && !stats.paused && stats.circuit.is_none();
             busy.then(|| format!("{} ({} events)", consumer.group(), stats.in_flight))
         })
         .into_iter()

@@ -73,7 +73,7 @@ pub use tidings_core::{
     extract, limits,
 };
 pub use tidings_flow as flow;
-pub use tidings_flow::consumer::{OnFailure, Policy};
+pub use tidings_flow::consumer::{Breaker, OnFailure, OnOpen, Policy};
 pub use tidings_flow::{alert, dead_letter, handler, inbox, metrics, outbox, producer};
 pub use tidings_log as log;
 pub use tidings_log::{Codec, Durability, HeldBy, Retention};

@@ -100,8 +100,11 @@ impl Observer for Screen {
                     &format!("{reason} → dead letter"),
                 );
             }
+            Notice::CircuitOpened { reason, .. } => {
+                self.say(&format!("  everything fails, waiting: {reason}"));
+            }
             Notice::Paused { reason } => self.say(&format!("  paused: {reason}")),
-            Notice::Resumed => self.say("  going on"),
+            Notice::Resumed | Notice::CircuitClosed { .. } => self.say("  going on"),
             _ => {}
         }
     }

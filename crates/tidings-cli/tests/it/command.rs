@@ -173,6 +173,11 @@ impl Running {
         found.expect("it was found")
     }
 
+    /// What it has said on standard error so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
     /// The next line of standard output; `None` at its end.
     pub(crate) fn line(&mut self) -> Option<String> {
         let stdout = self.stdout.as_mut()?;

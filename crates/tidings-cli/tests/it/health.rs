@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 /// The address of the port that was taken.
-fn address(running: &Running) -> String {
+pub(crate) fn address(running: &Running) -> String {
     let line = running.heard("metrics http://");
     let (_, rest) = line.split_once("http://").unwrap();
     rest.trim_end_matches("/metrics").to_owned()

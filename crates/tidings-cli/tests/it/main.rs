@@ -8,6 +8,7 @@
 
 mod alert;
 mod beside;
+mod breaker;
 mod bridge;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod brokers;

@@ -1,5 +1,6 @@
 //! Building a consumer: what is wrong with it is said here, before it starts.
 
+use super::breaker::Breaker;
 use super::error::ConsumerError;
 use super::lane::{CallSize, LaneLimits, LaneTable};
 use super::observer::Observer;
@@ -16,9 +17,10 @@ use tidings_core::Pattern;
 use tidings_core::broker::{Broker, GroupName, KeyOrder, StartAt, SubscribeRequest};
 use tidings_core::extract::States;
 use tidings_core::limits::{
-    ATTEMPTS_DEFAULT, ATTEMPTS_MAX, HANDLE_TIMEOUT_DEFAULT, HANDLER_BATCH_EVENTS_MAX,
-    IN_FLIGHT_EVENTS_DEFAULT, LATER_DELAY_MAX, LATER_STEPS_MAX, PARALLEL_DEFAULT, PARALLEL_MAX,
-    PARKED_DEFAULT, PARKED_OF_KEY_DEFAULT, PATTERNS_MAX, RATE_MAX,
+    ATTEMPTS_DEFAULT, ATTEMPTS_MAX, BREAKER_OUTCOMES_MAX, BREAKER_PROBE_AFTER_MAX,
+    HANDLE_TIMEOUT_DEFAULT, HANDLER_BATCH_EVENTS_MAX, IN_FLIGHT_EVENTS_DEFAULT, LATER_DELAY_MAX,
+    LATER_STEPS_MAX, PARALLEL_DEFAULT, PARALLEL_MAX, PARKED_DEFAULT, PARKED_OF_KEY_DEFAULT,
+    PATTERNS_MAX, RATE_MAX,
 };
 use tidings_core::seam::{Chance, Clock};
 use tidings_core::store::FailureStore;
@@ -40,6 +42,8 @@ pub struct ConsumerConfig {
     pub on_failure: Option<OnFailure>,
     /// Handlings that the group may start a second, retries included; as many as it can unless given.
     pub rate_max: Option<u32>,
+    /// When the group waits because everything fails; `None` for a group that waits only where a [policy](Policy::pause_group) says so.
+    pub breaker: Option<Breaker>,
     /// Events of the group that may be parked; beyond that it stops.
     pub parked_max: u64,
     /// Events of one key that may be parked; beyond that the group stops.
@@ -72,6 +76,7 @@ impl Default for ConsumerConfig {
             policies: Policies::default(),
             on_failure: None,
             rate_max: None,
+            breaker: Some(Breaker::default()),
             parked_max: PARKED_DEFAULT,
             parked_of_key_max: PARKED_OF_KEY_DEFAULT,
             code_version: String::new(),
@@ -230,7 +235,7 @@ impl ConsumerBuilder {
             backoff: self.config.backoff,
             later: self.config.later.clone(),
             age_max: self.config.age_max,
-            permanent: false,
+            ..Policy::default()
         };
         let on_failure = self.on_failure();
         let pipeline = Pipeline::new(PipelineParts {
@@ -385,6 +390,7 @@ impl ConsumerBuilder {
         self.bounded("parallel", config.parallel, 1, PARALLEL_MAX)?;
         self.bounded("in_flight_max", config.in_flight_max, 1, u32::MAX as usize)?;
         self.bounded("patterns", self.patterns().count(), 1, PATTERNS_MAX)?;
+        self.check_breaker()?;
         self.bounded("jitter_percent", config.backoff.jitter_percent, 0, 100)?;
         for handler in &self.handlers {
             if let Handler::Batch(handler) = handler {
@@ -402,6 +408,31 @@ impl ConsumerBuilder {
         if config.time_limit.is_zero() {
             let value = "0".to_owned();
             return Err(self.out_of_bounds("time_limit", value, "more than nothing".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_breaker(&self) -> Result<(), ConsumerError> {
+        let Some(breaker) = &self.config.breaker else {
+            return Ok(());
+        };
+        let Breaker { failures, of, .. } = *breaker;
+        self.bounded(
+            "outcomes of the circuit breaker",
+            of,
+            1,
+            BREAKER_OUTCOMES_MAX,
+        )?;
+        self.bounded("failures that open the circuit", failures, 1, of)?;
+        for wait in [breaker.probe_after, breaker.probe_max] {
+            if wait.is_zero() || wait > BREAKER_PROBE_AFTER_MAX {
+                let allowed = format!("more than nothing and at most {BREAKER_PROBE_AFTER_MAX:?}");
+                return Err(self.out_of_bounds(
+                    "a wait before an event is tried of",
+                    format!("{wait:?}"),
+                    allowed,
+                ));
+            }
         }
         Ok(())
     }

@@ -123,6 +123,7 @@ impl ConsumerError {
         match self {
             Self::Broker(error) => error.class(),
             Self::Stopped { code, .. } if *code == codes::BUG => ErrorClass::Bug,
+            Self::Stopped { code, .. } if *code == codes::CIRCUIT_OPEN => ErrorClass::Transient,
             Self::Stopped { .. } => ErrorClass::Poison,
             _ => ErrorClass::Permanent,
         }

@@ -20,9 +20,14 @@ impl Pipeline {
     /// Takes a failed handling to where it goes on.
     pub(super) async fn failed(
         &self,
-        mut running: Running<Work>,
+        running: Running<Work>,
         failure: &HandlerError,
     ) -> Completion {
+        let policy = self.policies.of(failure);
+        let mut running = match self.judge(running, failure, policy) {
+            Ok(running) => running,
+            Err(put_back) => return put_back,
+        };
         let now = self.clock.now();
         let history = &mut running.item.history;
         history.note(running.attempt, now, failure.chain());
@@ -34,7 +39,6 @@ impl Pipeline {
             age: Duration::from_micros(u64::try_from(age).unwrap_or(0)),
         };
         let random = self.chance.next_u64();
-        let policy = self.policies.of(failure);
         match policy.decide(trial, failure.kind(), random) {
             Decision::InPlace(delay) => self.try_in_place(running, failure, delay),
             Decision::Later(delay) if self.failures.is_some() => {
@@ -70,6 +74,7 @@ impl Pipeline {
             },
         });
         let mut state = self.lock();
+        state.circuit.counted(lane);
         let until = self.clock.elapsed().saturating_add(delay);
         state.table.wait(running, until, change.is_none());
         state.counts.retried += 1;
@@ -112,6 +117,7 @@ impl Pipeline {
         };
         let lane = lane_of(&work);
         let mut state = self.lock();
+        state.circuit.left(key);
         match work.kept.take() {
             Some(kept) => {
                 let change = FailureChange::Postpone {
@@ -169,6 +175,7 @@ impl Pipeline {
         if self.failures.is_some() {
             return self.bury(running, failure, cause);
         }
+        self.lock().circuit.left(running.lane);
         let fact = self.record_dead_letter(&running, failure).await;
         self.notice(Notice::DeadLettered {
             envelope: &running.item.envelope,
@@ -223,6 +230,7 @@ impl Pipeline {
             holds,
         };
         let mut state = self.lock();
+        state.circuit.left(key);
         state.keep.push_keeping(Keeping {
             change: Change::Bury(Box::new(burial)),
             then: Then::Buried(buried),
@@ -262,7 +270,7 @@ impl Pipeline {
 
     /// Takes note of a success that the store is to know of; the lane goes on at once.
     pub(super) fn handled_with_note(&self, running: Running<Work>, emitted: u64) -> Completion {
-        self.succeeded(running, |counts| {
+        self.succeeded(running, true, |counts| {
             counts.handled += 1;
             counts.emitted += emitted;
         })
@@ -270,18 +278,23 @@ impl Pipeline {
 
     /// Takes note that a delivery was handled before.
     pub(super) fn deduplicated_with_note(&self, running: Running<Work>) -> Completion {
-        self.succeeded(running, |counts| counts.deduplicated += 1)
+        self.succeeded(running, false, |counts| counts.deduplicated += 1)
     }
 
     fn succeeded(
         &self,
         running: Running<Work>,
+        is_new: bool,
         count: impl FnOnce(&mut super::stats::ConsumerStats),
     ) -> Completion {
         let work = running.item;
         let event = DedupeKey::of(&work.envelope);
         let mut state = self.lock();
         count(&mut state.counts);
+        let closed = match is_new {
+            true => self.succeeds(&mut state, running.lane),
+            false => None,
+        };
         match work.kept {
             Some(kept) => state.finish_row(&kept),
             None => {
@@ -291,6 +304,9 @@ impl Pipeline {
         }
         state.table.finished(running.lane);
         self.wake_after(state);
+        if let Some(open_for) = closed {
+            self.tell_closed(open_for);
+        }
         Completion::Elsewhere
     }
 

@@ -82,6 +82,15 @@ impl ConsumerHandle {
             .await
     }
 
+    /// Waits until the circuit of the group is open: nearly everything fails, and it waits. See [`Breaker`](super::Breaker).
+    ///
+    /// **Errors**: [`ConsumerError::Stopped`].
+    ///
+    /// **Cancel**: no effect.
+    pub async fn circuit_opened(&self) -> Result<(), ConsumerError> {
+        self.wait_for(|progress| progress.circuit_open).await
+    }
+
     /// Waits until nothing is left for a group that was started with `until_end`: it has caught up, nothing is in flight, and what its handlers emitted was
     /// handled or is not for it. Without `until_end` it waits for ever.
     ///

@@ -3,6 +3,9 @@
 //! What happens is told to the table (delivered, finished, to be tried again, a time has come, paused); what is to be done is read from its answers (start
 //! these). The shell around it is in `pipeline.rs`; which lanes are parked in a store is known to `parking.rs`.
 
+mod probe;
+
+pub(crate) use probe::Forgiven;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};

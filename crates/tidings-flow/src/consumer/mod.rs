@@ -6,7 +6,9 @@
 //! **Source**: seed concept *consumer*.
 
 mod batch;
+mod breaker;
 mod builder;
+mod circuit;
 mod effect;
 mod emit;
 mod error;
@@ -38,6 +40,7 @@ mod tests;
 mod timeout;
 mod work;
 
+pub use breaker::{Breaker, CircuitState, CircuitStats, OnOpen};
 pub use builder::{Consumer, ConsumerBuilder, ConsumerConfig};
 pub use error::{ConsumerError, DrainError};
 pub use handle::ConsumerHandle;

@@ -95,6 +95,20 @@ pub enum Notice<'a> {
     },
     /// Broker and database accept again; the group goes on.
     Resumed,
+    /// Nearly everything failed, or a failure whose policy says so: the group hands out nothing and counts no attempt until one event that is tried succeeds.
+    CircuitOpened {
+        /// The failure with which it opened.
+        reason: &'a str,
+        /// The wait before one event is tried; `None` for a group that stops.
+        probe_in: Option<Duration>,
+        /// Whether it was open before, and the event that was tried failed.
+        again: bool,
+    },
+    /// An event that was tried succeeded: the group goes on.
+    CircuitClosed {
+        /// How long the circuit was open.
+        open_for: Duration,
+    },
     /// A stretch of the log is damaged and was skipped.
     Damaged {
         /// Where, and what is wrong.

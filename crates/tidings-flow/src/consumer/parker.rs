@@ -136,7 +136,9 @@ impl Parker {
         let due = self.store.due(group, limit).await?;
         pipeline.set_paused_by(due.paused.as_deref());
         let mut entered = 0;
-        if due.paused.is_none() && leads {
+        // While nothing is tried, what is parked stays where it is.
+        let holds = pipeline.lock().circuit.holds();
+        if due.paused.is_none() && leads && !holds {
             for lane in &due.lanes {
                 entered += usize::from(self.enter(lane, turn).await?);
             }

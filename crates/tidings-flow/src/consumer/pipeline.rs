@@ -3,6 +3,7 @@
 //! One lock guards all of it. Every task comes with a batch of news and leaves with a batch of work, so that the lock is taken once for many events and held
 //! for microseconds; nothing is awaited under it.
 
+use super::breaker::Circuit;
 use super::builder::ConsumerConfig;
 use super::error::ConsumerError;
 use super::keeping::Keep;
@@ -147,6 +148,7 @@ impl Pipeline {
             parker_waits_for_room: false,
             parker_wakes_at: Duration::ZERO,
             paused_by: None,
+            circuit: Circuit::new(parts.config.breaker),
             ration: parts
                 .config
                 .rate_max
@@ -268,6 +270,7 @@ impl Pipeline {
     /// Gives a worker's news to the lanes and takes new calls; `false` once the worker is to end.
     pub(super) fn exchange(&self, worker: usize, exchange: &mut Exchange) -> bool {
         let mut state = self.lock();
+        let mut closed = None;
         for completion in exchange.done.drain(..) {
             let (lane, token) = match completion {
                 Completion::Elsewhere => continue,
@@ -278,6 +281,7 @@ impl Pipeline {
                 } => {
                     state.counts.handled += 1;
                     state.counts.emitted += emitted;
+                    closed = closed.or(self.succeeds(&mut state, lane));
                     (lane, token)
                 }
                 Completion::Deduplicated { lane, token } => {
@@ -295,7 +299,9 @@ impl Pipeline {
         for _ in 0..std::mem::take(&mut exchange.calls_ended) {
             state.table.call_ended();
         }
+        state.look_after_probe();
         match state.ration {
+            _ if state.circuit.wants_probe() => self.start_probe(&mut state, exchange),
             None => state.table.start(exchange.items_max, &mut exchange.calls),
             Some(_) => self.start_rationed(&mut state, exchange),
         }
@@ -314,6 +320,9 @@ impl Pipeline {
         let goes_on = !state.stopping;
         let settle = idle || exchange.slow || state.outcomes.len() >= SETTLE_EVENTS_MIN;
         self.wake(state, settle);
+        if let Some(open_for) = closed {
+            self.tell_closed(open_for);
+        }
         goes_on
     }
 
@@ -341,6 +350,7 @@ impl Pipeline {
     }
 
     fn wake(&self, mut state: MutexGuard<'_, State>, settle: bool) {
+        state.look_after_probe();
         let worker = state
             .table
             .may_start()
@@ -409,12 +419,12 @@ impl Pipeline {
     }
 
     /// Stops fetching, and keeps of what is queued only what is older than the newest event started: if that is handled, the group's place in the log has no
-    /// gaps, and nothing that was handled comes again. A group that the user has paused starts nothing at all.
+    /// gaps, and nothing that was handled comes again. A group that the user has paused, or whose circuit is open, starts nothing at all.
     pub(super) fn begin_drain(&self) {
         self.shutdown.request();
         let mut state = self.lock();
         state.draining = true;
-        state.stopping = state.paused_by_user;
+        state.stopping = state.paused_by_user || state.halted || !state.circuit.is_closed();
         let newest = state.sequence_started;
         // Rows of the store are there at the next start.
         let newer = state
@@ -486,11 +496,7 @@ impl Pipeline {
     }
 
     fn apply_pause(&self, mut state: MutexGuard<'_, State>) {
-        let paused = state.paused_by_user
-            || state.paused_by.is_some()
-            || state.troubles > 0
-            || state.halted
-            || state.stopping;
+        let paused = state.is_paused();
         state.table.set_paused(paused);
         self.wake_after(state);
     }

@@ -52,6 +52,8 @@ pub struct Policy {
     pub age_max: Option<Duration>,
     /// Gives the event up at the first failure.
     pub permanent: bool,
+    /// Opens the circuit of the group at once, and counts no attempt: the failure says that what the handlers need is down. It is stronger than `permanent`.
+    pub pause_group: bool,
 }
 
 impl Default for Policy {
@@ -62,6 +64,7 @@ impl Default for Policy {
             later: Vec::new(),
             age_max: None,
             permanent: false,
+            pause_group: false,
         }
     }
 }

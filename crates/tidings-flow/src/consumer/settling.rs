@@ -98,15 +98,20 @@ fn due_in(pipeline: &Pipeline) -> Option<Duration> {
     let now = pipeline.clock.elapsed();
     let mut state = pipeline.lock();
     state.table.advance_to(now);
-    let mut due = state.table.due_next();
+    pipeline.advance_circuit(&mut state, now);
+    let mut due = earliest(state.table.due_next(), state.circuit.due_next());
     if let Some(ration) = &mut state.ration {
         let used_up = ration.allows(now) == 0;
         let next = now + ration.next_in();
         state.table.set_rationed(used_up);
         if used_up {
-            due = Some(due.map_or(next, |due| due.min(next)));
+            due = earliest(due, Some(next));
         }
     }
     pipeline.wake_after(state);
     due.map(|due| due.saturating_sub(now))
+}
+
+fn earliest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
 }

@@ -1,5 +1,6 @@
 //! What the lock of a consumer guards, and what goes in and out of it.
 
+use super::breaker::Circuit;
 use super::keeping::{Keep, Kept, Origin};
 use super::lane::{Call, LaneKey, LaneTable};
 use super::parking::ParkedLanes;
@@ -95,6 +96,8 @@ pub(super) struct Progress {
     pub(super) idle_answered: u64,
     /// Nothing was left for the group, and `until_end` is set.
     pub(super) finished: bool,
+    /// Its circuit is open: it waits until what its handlers need works again.
+    pub(super) circuit_open: bool,
     /// It cannot go on, for this reason.
     pub(super) stopped: Option<(String, Code)>,
 }
@@ -122,6 +125,8 @@ pub(super) struct State {
     pub(super) parker_wakes_at: Duration,
     /// Why a person paused the group in its store.
     pub(super) paused_by: Option<String>,
+    /// Whether everything fails.
+    pub(super) circuit: Circuit,
     /// What the group may start, if that is limited.
     pub(super) ration: Option<Ration>,
     /// The group stopped by itself: nothing is fetched and nothing started.

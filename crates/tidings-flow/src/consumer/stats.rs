@@ -1,5 +1,6 @@
 //! What a consumer has done since it started.
 
+use super::breaker::CircuitStats;
 use super::pipeline::Pipeline;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct ConsumerStats {
     pub retried: u64,
     /// Failures after which an event and those behind it of its key were parked until later.
     pub put_off: u64,
+    /// Attempts that failed and do not count, because the circuit was open or opened with them.
+    pub excused: u64,
     /// Events that became dead letters.
     pub dead_lettered: u64,
     /// Events that its handlers emitted: published, or in the outbox of their transaction.
@@ -35,6 +38,10 @@ pub struct ConsumerStats {
     pub held_keys: usize,
     /// How long ago the oldest parked event was parked, as far as this process knows; it may count one that has left its key within the last half minute.
     pub oldest_parked: Option<Duration>,
+    /// How the circuit stands, unless it is closed.
+    pub circuit: Option<CircuitStats>,
+    /// How often the circuit has opened.
+    pub circuit_openings: u64,
     /// Whether the user has paused it.
     pub paused: bool,
     /// Why a person paused the group in its store.
@@ -59,6 +66,8 @@ impl Pipeline {
             parked_keys: state.parked.len(),
             held_keys: state.parked.held(),
             oldest_parked: state.parked.oldest(),
+            circuit: state.circuit.stats(),
+            circuit_openings: state.circuit.openings(),
             paused: state.paused_by_user,
             paused_by: state.paused_by.clone(),
             ..state.counts.clone()

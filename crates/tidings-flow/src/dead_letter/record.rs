@@ -164,6 +164,11 @@ impl History {
         self.attempts.push(FailedAttempt { attempt, at, error });
     }
 
+    /// Forgets attempts that do not count: those after this one.
+    pub(crate) fn forget_after(&mut self, attempt: u32) {
+        self.attempts.retain(|failed| failed.attempt <= attempt);
+    }
+
     /// The attempts that are kept.
     pub(crate) fn attempts(&self) -> &[FailedAttempt] {
         &self.attempts

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidings::flow::consumer::process::{ExecHandler, PipeHandler, ProcessConfig, ProcessError};
-use tidings::flow::consumer::{ConsumerStats, Notice, Observer};
+use tidings::flow::consumer::{CircuitState, ConsumerStats, Notice, Observer};
 use tidings::flow::metrics::{MetricFamily, MetricKind};
 use tidings::handler::DeliveryHandler;
 use tidings::sql::{Database, DatabaseOptions, Failures};
@@ -28,6 +28,7 @@ struct Summary {
     retried: u64,
     put_off: u64,
     dead_lettered: u64,
+    circuit_openings: u64,
     parked: u64,
     held_keys: usize,
     emitted: u64,
@@ -50,6 +51,10 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitC
     if let Some(rate) = failing.rate {
         builder = builder.rate_max(rate);
     }
+    builder = match failing.breaker() {
+        Some(breaker) => builder.breaker(breaker),
+        None => builder.without_breaker(),
+    };
     if let Some(policy) = failing.on_failure {
         builder = builder.on_failure(policy.into());
     }
@@ -70,17 +75,15 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitC
     let is_draining = Arc::new(AtomicBool::new(false));
     let listening = listen(global, &arguments, &tidings, &consumer, &is_draining).await?;
     let work = async {
-        let interrupt = tokio::select! {
-            finished = consumer.finished() => {
-                finished?;
-                None
-            }
-            interrupt = interrupted() => Some(interrupt),
+        let ended = tokio::select! {
+            finished = consumer.finished() => finished.map(|()| None),
+            interrupt = interrupted() => Ok(Some(interrupt)),
         };
         is_draining.store(true, Ordering::Relaxed);
         let stopped = tidings.shutdown().await;
         handler.stop().await;
         print(global, &arguments, &consumer.stats())?;
+        let interrupt = ended?;
         stopped?;
         Ok::<_, Failure>(interrupt)
     };
@@ -120,7 +123,10 @@ async fn listen(
                     let why = stats.paused_by.unwrap_or_default();
                     Some(format!("paused: {why}"))
                 }
-                None => stats.paused.then(|| "paused".to_owned()),
+                None => match stats.circuit {
+                    Some(circuit) => Some(format!("everything fails: {}", circuit.reason)),
+                    None => stats.paused.then(|| "paused".to_owned()),
+                },
             }
         }),
     };
@@ -156,7 +162,10 @@ pub(crate) async fn figures(consumer: &ConsumerHandle) -> Vec<MetricFamily> {
         let labels = [("consumer", group.as_str()), ("outcome", outcome)];
         handled = handled.with(&labels, number as f64);
     }
-    let is_paused = stats.paused || stats.paused_by.is_some() || stats.trouble.is_some();
+    let is_paused = stats.paused
+        || stats.paused_by.is_some()
+        || stats.trouble.is_some()
+        || stats.circuit.is_some();
     let mut families = vec![
         handled,
         counter(
@@ -171,7 +180,7 @@ pub(crate) async fn figures(consumer: &ConsumerHandle) -> Vec<MetricFamily> {
         ),
         gauge(
             "tidings_consumer_paused",
-            "1 while the group waits: it was paused, or what it needs is in trouble.",
+            "1 while the group waits: it was paused, what it needs is in trouble, or its circuit is open.",
             f64::from(u8::from(is_paused)),
         ),
         gauge(
@@ -180,6 +189,7 @@ pub(crate) async fn figures(consumer: &ConsumerHandle) -> Vec<MetricFamily> {
             stats.in_flight as f64,
         ),
     ];
+    families.extend(circuit_figures(&group, &stats));
     families.extend(parked_figures(&group, &stats));
     if let Ok(lag) = consumer.lag().await {
         families.push(gauge(
@@ -194,6 +204,42 @@ pub(crate) async fn figures(consumer: &ConsumerHandle) -> Vec<MetricFamily> {
         ));
     }
     families
+}
+
+/// The figures of the circuit breaker.
+fn circuit_figures(group: &str, stats: &ConsumerStats) -> [MetricFamily; 3] {
+    let now = stats.circuit.as_ref().map(|circuit| circuit.state);
+    let mut state = MetricFamily::new(
+        "tidings_consumer_circuit_state",
+        MetricKind::Gauge,
+        "1 for the state that the circuit breaker of the group is in.",
+    );
+    let states = [
+        ("closed", now.is_none()),
+        ("open", now == Some(CircuitState::Open)),
+        ("half_open", now == Some(CircuitState::HalfOpen)),
+    ];
+    for (name, is_now) in states {
+        let labels = [("consumer", group), ("state", name)];
+        state = state.with(&labels, f64::from(u8::from(is_now)));
+    }
+    let counter = |name, help, number: u64| {
+        MetricFamily::new(name, MetricKind::Counter, help)
+            .with(&[("consumer", group)], number as f64)
+    };
+    [
+        state,
+        counter(
+            "tidings_consumer_circuit_openings_total",
+            "How often the circuit opened because nearly everything failed.",
+            stats.circuit_openings,
+        ),
+        counter(
+            "tidings_consumer_attempts_excused_total",
+            "Attempts that failed and do not count, because the circuit was open or opened with them.",
+            stats.excused,
+        ),
+    ]
 }
 
 /// The figures of what waits in the store.
@@ -232,6 +278,7 @@ fn print(global: &Global, arguments: &ConsumerRun, stats: &ConsumerStats) -> Res
         retried: stats.retried,
         put_off: stats.put_off,
         dead_lettered: stats.dead_lettered,
+        circuit_openings: stats.circuit_openings,
         parked: stats.parked,
         held_keys: stats.held_keys,
         emitted: stats.emitted,
@@ -245,6 +292,9 @@ fn print(global: &Global, arguments: &ConsumerRun, stats: &ConsumerStats) -> Res
             "; {} put off until later, {} events parked, {} keys held",
             summary.put_off, summary.parked, summary.held_keys
         );
+    }
+    if summary.circuit_openings > 0 {
+        text += &format!("; the circuit opened {} times", summary.circuit_openings);
     }
     if global.format().is_table() {
         talk(global.quiet, text);
@@ -302,6 +352,31 @@ struct Teller {
 }
 
 impl Teller {
+    fn tell_circuit(&self, notice: &Notice<'_>) {
+        match notice {
+            Notice::CircuitOpened {
+                reason,
+                probe_in: Some(probe_in),
+                again,
+            } => {
+                let what = match again {
+                    false => "circuit open  nearly everything fails, no attempt is counted",
+                    true => "circuit open  the event that was tried failed",
+                };
+                talk(
+                    self.quiet,
+                    format_args!("{what}; one event is tried in {probe_in:.1?}: {reason}"),
+                );
+            }
+            // A group that stops says so itself.
+            Notice::CircuitClosed { open_for } => talk(
+                self.quiet,
+                format_args!("circuit closed  after {open_for:.1?}, going on"),
+            ),
+            _ => {}
+        }
+    }
+
     fn tell_failure(&self, notice: &Notice<'_>) {
         match notice {
             Notice::RetryScheduled {
@@ -377,6 +452,9 @@ impl Observer for Teller {
                 self.quiet,
                 format_args!("warning: {error}; again in {delay:?}"),
             ),
+            Notice::CircuitOpened { .. } | Notice::CircuitClosed { .. } => {
+                self.tell_circuit(&notice);
+            }
             Notice::Paused { reason } => talk(self.quiet, format_args!("paused  {reason}")),
             Notice::Resumed => talk(self.quiet, "resumed"),
             Notice::Damaged { error } => {

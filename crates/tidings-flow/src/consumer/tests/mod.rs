@@ -1,6 +1,7 @@
 //! The consumer runtime against a broker in memory and a clock moved by hand.
 
 mod batches;
+mod breaker;
 mod crash;
 mod dead_letters;
 mod life;
@@ -218,6 +219,9 @@ impl Observer for Seen {
             Notice::StoreFailed { .. } => "store failed".to_owned(),
             Notice::Paused { .. } => "paused".to_owned(),
             Notice::Resumed => "resumed".to_owned(),
+            Notice::CircuitOpened { again: false, .. } => "circuit opened".to_owned(),
+            Notice::CircuitOpened { again: true, .. } => "circuit opened again".to_owned(),
+            Notice::CircuitClosed { .. } => "circuit closed".to_owned(),
             Notice::Damaged { .. } => "damaged".to_owned(),
             Notice::BrokerFailed { .. } => "broker failed".to_owned(),
             Notice::Stopped { reason } => format!("stopped: {reason}"),

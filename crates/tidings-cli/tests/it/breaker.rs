@@ -1,0 +1,213 @@
+//! `consumer run` while everything fails: the circuit opens, nothing is given up, one event is tried now and then, and once that succeeds each event is handled.
+
+use crate::command::{Answer, Place, Running, Tidings, tidings, until};
+use crate::health::{address, get};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const EVENTS: usize = 60;
+const KEYS: usize = 30;
+
+/// Fails while there is a file of this name; else it writes the event down.
+const HANDLER: &str = r#"cat > /dev/null
+echo "$TIDINGS_EVENT_ID $TIDINGS_ATTEMPT" >> "$1.attempts"
+if [ -e "$1.down" ]; then
+  echo "the provider is down" >&2
+  exit 75
+fi
+echo "$TIDINGS_EVENT_ID" >> "$1"
+"#;
+
+struct Shop {
+    place: Place,
+}
+
+impl Shop {
+    /// A provider that is down, and events of several keys.
+    fn new() -> Self {
+        let place = Place::new();
+        place.write("done.down", "");
+        let event = |number: usize| {
+            let key = number % KEYS;
+            format!(
+                "{{\"event_id\":\"evt-{number}\",\"event_type\":\"order.placed\",\"aggregate_id\":\"order-{key}\",\"source\":\"shop\",\"payload\":{{}}}}\n"
+            )
+        };
+        place.import(&(0..EVENTS).map(event).collect::<String>());
+        Self { place }
+    }
+
+    fn run(&self, more: &[&str]) -> Tidings {
+        let script = self.place.write("handler.sh", HANDLER);
+        let done = self.place.file("done");
+        let command = format!("sh {} {}", script.display(), done.display());
+        let arguments = [
+            "consumer",
+            "run",
+            "payment",
+            "--type",
+            "**",
+            "--exec",
+            &command,
+            "--parallel",
+            "4",
+            "--attempts",
+            "2",
+            "--probe-after",
+            "100ms",
+            "--until-end",
+            "-o",
+            "json",
+        ];
+        tidings([&arguments[..], more].concat()).data(&self.place.data())
+    }
+
+    fn attempts(&self) -> Vec<String> {
+        lines(&self.place.file("done.attempts"))
+    }
+
+    fn heals(&self) {
+        std::fs::remove_file(self.place.file("done.down")).unwrap();
+    }
+
+    /// Checks that each event was handled once and in the order of its key.
+    fn check(&self, answer: &Answer) {
+        let summary: Value = answer.json();
+        assert_eq!(summary["dead_lettered"], 0, "{summary}");
+        assert_eq!(
+            (&summary["parked"], &summary["held_keys"]),
+            (&0.into(), &0.into())
+        );
+        let done = lines(&self.place.file("done"));
+        assert_eq!(done.len(), EVENTS, "{done:?}");
+        let mut newest = BTreeMap::new();
+        for id in done {
+            let number: usize = id["evt-".len()..].parse().unwrap();
+            let before = newest.insert(number % KEYS, number);
+            assert!(before < Some(number), "{id} came after {before:?}");
+        }
+        let letters = tidings(["dlq", "ls", "-o", "json"])
+            .data(&self.place.data())
+            .ok();
+        assert_eq!(letters.stdout.trim(), "[]");
+    }
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Waits until so many events were tried in vain.
+fn tried_in_vain(running: &Running, times: usize) {
+    until("events were tried in vain", || {
+        let said = running.said();
+        said.matches("the event that was tried failed").count() >= times
+    });
+}
+
+#[test]
+fn a_provider_that_is_down_costs_a_few_attempts_and_no_dead_letter_even_across_a_kill() {
+    let shop = Shop::new();
+    let running = shop.run(&[]).start();
+    let opened = running.heard("circuit open");
+    assert!(opened.contains("the provider is down"), "{opened}");
+    tried_in_vain(&running, 2);
+    // Nine that open the circuit, four under way, and what was tried.
+    let tried = shop.attempts().len();
+    assert!(tried <= 9 + 4 + 4, "{tried} attempts");
+    running.kill();
+
+    let mut running = shop.run(&["--listen", "0"]).start();
+    running.heard("circuit open");
+    let address = address(&running);
+    until("the figures tell", || {
+        let (_, body) = get(&address, "/metrics");
+        body.contains("tidings_consumer_circuit_openings_total{consumer=\"payment\"} 1")
+            && body.contains("state=\"closed\"} 0")
+            && body.contains("tidings_consumer_paused{consumer=\"payment\"} 1")
+    });
+    let (status, body) = get(&address, "/readyz");
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("everything fails"), "{body}");
+    tried_in_vain(&running, 1);
+    shop.heals();
+
+    let answer = running.end();
+
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("circuit closed"),
+        "{}",
+        answer.stderr
+    );
+    shop.check(&answer);
+    let summary: Value = answer.json();
+    assert_eq!(summary["circuit_openings"], 1);
+}
+
+#[test]
+fn under_a_supervisor_it_stops_with_a_code_of_its_own_and_uses_up_no_attempts() {
+    let shop = Shop::new();
+
+    for _ in 0..4 {
+        let answer = shop
+            .run(&["--on-break", "stop", "--break-after", "3/3"])
+            .run();
+
+        assert_eq!(answer.code, Some(69), "{}", answer.stderr);
+        assert!(answer.stderr.contains("error[TD0036]"), "{}", answer.stderr);
+        assert!(
+            answer.stderr.contains("the provider is down"),
+            "{}",
+            answer.stderr
+        );
+        let summary: Value = answer.json();
+        assert_eq!(
+            (&summary["dead_lettered"], &summary["handled"]),
+            (&0.into(), &0.into())
+        );
+    }
+    shop.heals();
+    let answer = shop.run(&["--on-break", "stop"]).ok();
+
+    shop.check(&answer);
+}
+
+#[test]
+fn a_pause_by_a_person_and_the_end_work_while_the_circuit_is_open() {
+    let shop = Shop::new();
+    let running = shop.run(&[]).start();
+    running.heard("circuit open");
+    let decide = |what: &str, why: &[&str]| {
+        tidings([&["consumer", what, "payment"], why].concat())
+            .data(&shop.place.data())
+            .ok()
+    };
+    decide("pause", &["--reason", "repairing"]);
+    running.heard("paused  repairing");
+    let ended = running.interrupt(rustix::process::Signal::TERM);
+    assert!(!ended.stderr.contains("error["), "{}", ended.stderr);
+
+    shop.heals();
+    let mut running = shop.run(&[]).start();
+    running.heard("paused  repairing");
+    decide("resume", &["--reason", "repaired"]);
+
+    let answer = running.end();
+
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    shop.check(&answer);
+}
+
+#[test]
+fn who_does_not_want_a_breaker_gets_dead_letters() {
+    let shop = Shop::new();
+
+    let flags = ["--break-after", "never", "--on-failure", "continue"];
+    let answer = shop.run(&flags).ok();
+
+    let summary: Value = answer.json();
+    assert_eq!(summary["dead_lettered"], EVENTS, "{summary}");
+}
