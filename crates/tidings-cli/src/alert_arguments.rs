@@ -3,6 +3,7 @@
 use crate::arguments::Data;
 use crate::health::Address;
 use crate::place::Place;
+use crate::store_arguments::SharedStore;
 use crate::when::{Length, When};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -55,15 +56,10 @@ pub(crate) struct Channels {
 
 /// Where alerting keeps what it told.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("store", |store| store.help("The database of the groups' dead letters instead of the data folder's: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE")))]
 pub(crate) struct Store {
-    /// The database of the groups' dead letters instead of the data folder's: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE
-    #[arg(
-        long,
-        env = "TIDINGS_STORE",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) shared: SharedStore,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use crate::output::Format;
 use crate::place::Place;
 use crate::quantity::{NoLimit, Size};
 use crate::schedule_arguments::ScheduleCommand;
+use crate::store_arguments::SharedStore;
 use crate::when::{Length, When};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -294,6 +295,7 @@ pub(crate) struct Explained {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("store", |store| store.help("Where retries and dead letters are kept, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE")))]
 pub(crate) struct EventExplain {
     #[command(flatten)]
     pub(crate) what: Explained,
@@ -302,14 +304,8 @@ pub(crate) struct EventExplain {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Where retries and dead letters are kept, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE
-    #[arg(
-        long,
-        env = "TIDINGS_STORE",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: SharedStore,
     /// Only in this group
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Option<GroupName>,

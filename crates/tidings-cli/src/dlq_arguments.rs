@@ -2,6 +2,7 @@
 
 use crate::arguments::Data;
 use crate::outbox_arguments::Dialect;
+use crate::store_arguments::SharedStore;
 use crate::when::When;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -63,17 +64,12 @@ Examples:
 
 /// Where dead letters are kept.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("store", |store| store.help("A store of its own instead of the data folder's: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE")))]
 pub(crate) struct LetterPlace {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// A store of its own instead of the data folder's: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE
-    #[arg(
-        long,
-        env = "TIDINGS_STORE",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: SharedStore,
 }
 
 /// Which dead letters.

@@ -1,5 +1,6 @@
 //! The flags that say what a group does when handling fails, and where it keeps that.
 
+use crate::store_arguments::SharedStore;
 use crate::when::Length;
 use clap::Args;
 use std::fmt;
@@ -9,6 +10,7 @@ use tidings::{Breaker, OnOpen};
 
 /// What happens when handling fails.
 #[derive(Debug, Args)]
+#[command(mut_arg("store", |store| store.help("Keep attempts, waiting events and dead letters in this database instead of the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE. On a broker, several instances need one that they share")))]
 pub(crate) struct Failing {
     /// Attempts in place at one event, before it is tried later or is a dead letter
     #[arg(long, default_value_t = tidings::limits::ATTEMPTS_DEFAULT, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(tidings::limits::ATTEMPTS_MAX)))]
@@ -31,14 +33,8 @@ pub(crate) struct Failing {
     /// Start so many handlings a second at most, retries included: N or N/s
     #[arg(long, value_name = "N/s", value_parser = rate)]
     pub(crate) rate: Option<u32>,
-    /// Keep attempts, waiting events and dead letters in this database instead of the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE. On a broker, several instances need one that they share
-    #[arg(
-        long,
-        env = "TIDINGS_STORE",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: SharedStore,
 }
 
 impl Failing {

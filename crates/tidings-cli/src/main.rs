@@ -26,6 +26,7 @@ mod place;
 mod quantity;
 mod rows;
 mod schedule_arguments;
+mod store_arguments;
 mod when;
 
 use arguments::Arguments;

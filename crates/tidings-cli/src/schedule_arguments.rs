@@ -2,6 +2,7 @@
 
 use crate::event_arguments::NewEvent;
 use crate::outbox_arguments::Dialect;
+use crate::store_arguments::SharedStore;
 use crate::when::{Length, Moment};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) enum ScheduleCommand {
 
 /// Where scheduled events are kept.
 #[derive(Debug, Args)]
+#[command(mut_arg("store", |store| store.help("A database instead: sqlite:///FILE, postgres://USER@HOST/NAME or mysql://USER@HOST/NAME; the program that works with it fires the events")))]
 pub(crate) struct ScheduleStore {
     /// The data folder
     #[arg(
@@ -33,14 +35,8 @@ pub(crate) struct ScheduleStore {
         value_name = "DIR"
     )]
     pub(crate) folder: PathBuf,
-    /// A database instead: sqlite:///FILE, postgres://USER@HOST/NAME or mysql://USER@HOST/NAME; the program that works with it fires the events
-    #[arg(
-        long,
-        env = "TIDINGS_STORE",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) shared: SharedStore,
 }
 
 #[derive(Debug, Args)]

@@ -17,7 +17,7 @@ use tidings::sql::Database;
 
 /// Opens the database that alerting works with; the data folder's is made where it is missing.
 pub(super) async fn store(store: &Store, data: &Data) -> Result<Database, Failure> {
-    match &store.store {
+    match &store.shared.url {
         Some(url) => source::database(url, true).await,
         None => in_folder(data).await,
     }

@@ -79,7 +79,7 @@ pub(crate) async fn run(global: &Global, arguments: AlertTest) -> Result<(), Fai
 /// A channel that a receiver closed gets alerts again once it accepts a test.
 async fn reopen(arguments: &AlertTest, accepted: &[Arc<dyn Channel>]) -> Result<(), Failure> {
     let folder = &arguments.data.folder;
-    let is_there = arguments.store.store.is_some() || folder.join("state.db").exists();
+    let is_there = arguments.store.shared.url.is_some() || folder.join("state.db").exists();
     if !is_there {
         // Nobody has watched here yet, so that nothing was closed.
         return Ok(());

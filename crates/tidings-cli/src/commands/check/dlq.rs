@@ -67,7 +67,7 @@ pub(super) async fn look(check: &CheckDlq) -> Result<Report, Failure> {
 
 /// What the store knows; it is only read. A folder in which nothing ever needed a database has no dead letters.
 async fn backlog(check: &CheckDlq) -> Result<Backlog, Failure> {
-    let database = match &check.store.store {
+    let database = match &check.store.shared.url {
         Some(url) => source::database(url, false).await?,
         None => {
             let folder = &check.data.folder;

@@ -137,7 +137,7 @@ async fn waiting(failures: &Failures, arguments: &ConsumerSkip) -> Result<Parked
 }
 
 async fn on_log(place: &LetterPlace, event_id: &str) -> Result<Option<Envelope>, Failure> {
-    if place.store.is_some() {
+    if place.store.url.is_some() {
         return Ok(None);
     }
     let reader = folder::read(&place.data.folder)?;

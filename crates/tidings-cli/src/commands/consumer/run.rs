@@ -58,7 +58,7 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitC
     if let Some(policy) = failing.on_failure {
         builder = builder.on_failure(policy.into());
     }
-    if let Some(url) = &failing.store {
+    if let Some(url) = &failing.store.url {
         let database = Database::open(url, &DatabaseOptions::default()).await?;
         builder = builder.failures(Failures::open(&database).await?);
     }

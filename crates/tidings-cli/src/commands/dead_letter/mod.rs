@@ -46,7 +46,7 @@ pub(crate) async fn next(letters: &mut DeadLetters<'_>) -> Result<Option<DeadLet
 
 /// The database in which dead letters are kept; that of a data folder is made where it is missing.
 pub(crate) async fn database(place: &LetterPlace) -> Result<Database, Failure> {
-    if let Some(url) = &place.store {
+    if let Some(url) = &place.store.url {
         return source::database(url, false).await;
     }
     let file = place.data.folder.join("state.db");
@@ -57,7 +57,7 @@ pub(crate) async fn database(place: &LetterPlace) -> Result<Database, Failure> {
 
 /// Opens the store, and takes over what an earlier version put on the log of a data folder.
 pub(crate) async fn open(place: &LetterPlace) -> Result<Failures, Failure> {
-    let reader = match &place.store {
+    let reader = match &place.store.url {
         Some(_) => None,
         // A folder that is none is refused before a database is made in it.
         None => Some(folder::read(&place.data.folder)?),

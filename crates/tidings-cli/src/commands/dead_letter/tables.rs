@@ -17,7 +17,7 @@ pub(crate) fn ddl(arguments: &DlqDdl) -> Result<(), Failure> {
 }
 
 pub(crate) async fn migrate(global: &Global, arguments: DlqMigrate) -> Result<(), Failure> {
-    let database = match &arguments.place.store {
+    let database = match &arguments.place.store.url {
         Some(url) => source::database(url, true).await?,
         None => super::database(&arguments.place).await?,
     };

@@ -28,7 +28,7 @@ pub(crate) async fn run(global: &Global, command: ScheduleCommand) -> Result<(),
 
 /// Opens the store that the arguments name; nothing fires by that. A data folder that does not exist is made only where `make` says so.
 async fn open(store: &schedule_arguments::ScheduleStore, make: bool) -> Result<Schedules, Failure> {
-    if let Some(url) = &store.store {
+    if let Some(url) = &store.shared.url {
         let database = source::database(url, false).await?;
         return Ok(Schedules::open(&database).await?);
     }

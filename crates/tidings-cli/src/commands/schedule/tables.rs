@@ -13,7 +13,7 @@ pub(super) fn ddl(arguments: &ScheduleDdl) -> Result<(), Failure> {
 
 pub(super) async fn migrate(global: &Global, arguments: ScheduleMigrate) -> Result<(), Failure> {
     let file = arguments.store.folder.join("state.db");
-    let database = match &arguments.store.store {
+    let database = match &arguments.store.shared.url {
         Some(url) => source::database(url, true).await?,
         None => source::file(&file, true).await?,
     };
