@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 use tidings_core::Timestamp;
 use tidings_core::broker::Position;
+use tidings_core::store::OpenCircuit;
 
 /// What is known of an event in one group.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ pub struct Known {
     pub owner: Option<String>,
     /// Why a person paused the group.
     pub paused: Option<String>,
+    /// The circuit of the group, if it is not closed.
+    pub circuit: Option<OpenCircuit>,
     /// When the inbox took the event, where the group has one.
     pub handled_at: Option<Timestamp>,
     /// Its row among the parked deliveries of the group.
@@ -97,6 +100,15 @@ pub enum Whereabouts {
         /// Why.
         reason: String,
     },
+    /// Everything that the group handles fails, and it waits.
+    CircuitOpen {
+        /// Since when.
+        since: Timestamp,
+        /// When one event is tried; `None` while one is.
+        probe_at: Option<Timestamp>,
+        /// The last failure.
+        error: String,
+    },
     /// It failed, and is tried again.
     Retrying {
         /// When; `None` at the next look.
@@ -166,6 +178,13 @@ pub fn explain(known: &Known) -> Whereabouts {
     if let Some(reason) = known.paused.clone().filter(|_| !is_settled(known)) {
         return Whereabouts::Paused { reason };
     }
+    if let Some(circuit) = waits_for_circuit(known) {
+        return Whereabouts::CircuitOpen {
+            since: circuit.since,
+            probe_at: circuit.probe_at,
+            error: circuit.reason.clone(),
+        };
+    }
     if let Some(parked) = &known.parked {
         return match &parked.head {
             Some(head) => Whereabouts::ParkedBehind {
@@ -204,6 +223,14 @@ pub fn explain(known: &Known) -> Whereabouts {
     }
 }
 
+/// The open circuit that an event waits for; one behind another of its key waits for that first, and where nobody works nobody waits.
+fn waits_for_circuit(known: &Known) -> Option<&OpenCircuit> {
+    let circuit = known.circuit.as_ref()?;
+    let behind = known.parked.as_ref().is_some_and(|row| row.head.is_some());
+    let works = known.owner.is_some() && known.subscribed != Some(false);
+    (works && !behind && !is_settled(known)).then_some(circuit)
+}
+
 /// Whether the group is done with the event, whatever else is true.
 fn is_settled(known: &Known) -> bool {
     let passed = match (known.position, known.cursor) {
@@ -221,6 +248,7 @@ impl Whereabouts {
             Self::Handled { .. } => "handled",
             Self::Waiting { .. } => "waiting",
             Self::Paused { .. } => "paused",
+            Self::CircuitOpen { .. } => "circuit_open",
             Self::Retrying { .. } => "retrying",
             Self::ParkedBehind { .. } => "parked",
             Self::DeadLettered { .. } => "dead_lettered",
@@ -236,6 +264,7 @@ impl Whereabouts {
             Self::Handled { .. } | Self::NotSubscribed | Self::Decided { .. } => false,
             Self::Waiting { .. }
             | Self::Paused { .. }
+            | Self::CircuitOpen { .. }
             | Self::Retrying { .. }
             | Self::ParkedBehind { .. }
             | Self::DeadLettered { .. }
@@ -307,6 +336,18 @@ impl fmt::Display for Whereabouts {
                     true => Ok(()),
                     false => f.write_str("; nobody works for the group"),
                 }
+            }
+            Self::CircuitOpen {
+                since,
+                probe_at,
+                error,
+            } => {
+                write!(f, "waits: the circuit of the group is open since {since}")?;
+                match probe_at {
+                    Some(at) => write!(f, ", one event is tried at {at}")?,
+                    None => f.write_str(", one event is being tried")?,
+                }
+                write!(f, "; the last failure: {error}")
             }
             Self::Paused { reason } => write!(f, "waits: the group is paused ({reason})"),
             Self::Retrying { at, attempt, error } => {
@@ -470,6 +511,31 @@ mod tests {
         assert_eq!(explain(&dead).as_str(), "handled");
         dead.letter = Some(letter("redriven"));
         assert_eq!(explain(&dead).as_str(), "redriven");
+    }
+
+    #[test]
+    fn an_open_circuit_explains_what_waits_and_nothing_else() {
+        let mut waits = known();
+        waits.circuit = Some(OpenCircuit {
+            since: at("2026-11-29T10:00:00Z"),
+            probe_at: Some(at("2026-11-29T10:00:30Z")),
+            reason: "the provider is down".to_owned(),
+        });
+        let explained = explain(&waits);
+        assert_eq!(
+            explained.to_string(),
+            "waits: the circuit of the group is open since 2026-11-29T10:00:00Z, one event is tried at 2026-11-29T10:00:30Z; the last failure: the provider is down"
+        );
+        assert!(explained.is_open() && !explained.is_stuck());
+
+        waits.paused = Some("deploying".to_owned());
+        assert_eq!(explain(&waits).as_str(), "paused");
+        waits.paused = None;
+        waits.owner = None;
+        assert_eq!(explain(&waits).as_str(), "waiting");
+        waits.owner = Some("pid 17".to_owned());
+        waits.cursor = Some(Position(9));
+        assert_eq!(explain(&waits).as_str(), "handled");
     }
 
     #[test]

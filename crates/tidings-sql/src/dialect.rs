@@ -154,6 +154,11 @@ pub(crate) const SQLITE: Dialect = Dialect {
             script: include_str!("../sql/sqlite/make_failure.sql"),
         },
         Migration {
+            part: "failure",
+            version: 2,
+            script: include_str!("../sql/sqlite/make_circuit.sql"),
+        },
+        Migration {
             part: "schedule",
             version: 1,
             script: include_str!("../sql/sqlite/make_schedule.sql"),
@@ -271,6 +276,11 @@ pub(crate) const POSTGRES: Dialect = Dialect {
             script: include_str!("../sql/postgres/make_failure.sql"),
         },
         Migration {
+            part: "failure",
+            version: 2,
+            script: include_str!("../sql/postgres/make_circuit.sql"),
+        },
+        Migration {
             part: "schedule",
             version: 1,
             script: include_str!("../sql/postgres/make_schedule.sql"),
@@ -380,6 +390,11 @@ pub(crate) const MYSQL: Dialect = Dialect {
             part: "failure",
             version: 1,
             script: include_str!("../sql/mysql/make_failure.sql"),
+        },
+        Migration {
+            part: "failure",
+            version: 2,
+            script: include_str!("../sql/mysql/make_circuit.sql"),
         },
         Migration {
             part: "schedule",

@@ -57,8 +57,12 @@ impl Stage {
         let builder = Consumer::builder(broker, name)
             .clock(Arc::clone(&self.clock))
             .chance(Arc::clone(&self.chance))
-            // A handler that waits for the world outside is not cut off: a scenario's time would be over at once.
-            .configure(|config| config.time_limit = NEVER);
+            .configure(|config| {
+                // A handler that waits for the world outside is not cut off: a scenario's time would be over at once.
+                config.time_limit = NEVER;
+                // What fails in a scenario does not heal by waiting: it is to end in the dead letters. Who wants to see a circuit open sets a breaker.
+                config.breaker = None;
+            });
         match build(builder).start().await {
             Ok(consumer) => self.consumers.push(consumer),
             Err(error) => panic!("the scenario's consumer {group:?} does not start: {error}"),

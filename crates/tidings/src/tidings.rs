@@ -270,7 +270,7 @@ impl Tidings {
     /// **Guarantee**: after `Ok` no consumer of this process has anything left to do; all of it is settled durably.
     ///
     /// **Errors**: [`Error::DrainTimeout`] if consumers were still busy: they were stopped as by [`shutdown`](Self::shutdown), and go on at the next start. A consumer
-    /// that was paused by [`pause`](crate::ConsumerHandle::pause) is not waited for.
+    /// that was paused by [`pause`](crate::ConsumerHandle::pause), or whose [circuit](crate::Breaker) is open, is not waited for.
     ///
     /// **Cancel**: consumers may or may not be stopped; call it again.
     pub async fn drain(&self) -> Result<(), Error> {

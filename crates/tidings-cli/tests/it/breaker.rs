@@ -132,6 +132,24 @@ fn a_provider_that_is_down_costs_a_few_attempts_and_no_dead_letter_even_across_a
     assert_eq!(status, 503, "{body}");
     assert!(body.contains("everything fails"), "{body}");
     tried_in_vain(&running, 1);
+    until("an event says why it waits", || {
+        let explain = ["event", "explain", "evt-59", "-o", "json"];
+        let answer = tidings(explain).data(&shop.place.data()).ok();
+        let rows: Value = answer.json();
+        let words = rows[0]["explanation"].as_str().unwrap();
+        rows[0]["state"] == "circuit_open"
+            && words.contains("open since 2")
+            && words.contains("one event is")
+            && words.contains("the provider is down")
+    });
+    for what in ["ls", "lag"] {
+        let groups = tidings(["consumer", what, "-o", "json"])
+            .data(&shop.place.data())
+            .ok();
+        let waits = groups.json()[0]["waits"].to_string();
+        assert!(waits.contains("circuit open since"), "{waits}");
+        assert!(groups.stderr.contains("payment waits"), "{}", groups.stderr);
+    }
     shop.heals();
 
     let answer = running.end();

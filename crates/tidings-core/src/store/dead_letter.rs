@@ -3,7 +3,7 @@
 //! A redriven event is a parked delivery that is due now, so that the consumer of its group, in whatever process, finds it at its next look, also when it starts
 //! later. Beside it [`FailureStore`](super::FailureStore) is what the consumer does.
 
-use super::{FailedAttempt, LaneId, ParkedDelivery, StoreError};
+use super::{FailedAttempt, LaneId, OpenCircuit, ParkedDelivery, StoreError};
 use crate::{BoxFuture, Envelope, Pattern, Timestamp};
 use std::fmt;
 use std::str::FromStr;
@@ -400,6 +400,12 @@ pub trait DeadLetterStore: Send + Sync {
 
     /// Groups that are paused.
     fn paused(&self) -> BoxFuture<'_, Result<Vec<PausedGroup>, StoreError>>;
+
+    /// How the circuit of a group stands, as an instance of it told last; `None` if it is closed, or nobody told.
+    fn circuit<'a>(
+        &'a self,
+        group: &'a str,
+    ) -> BoxFuture<'a, Result<Option<OpenCircuit>, StoreError>>;
 
     /// Pauses a group, or lets it go on; answers whether that changed anything. A consumer that runs obeys at its next look.
     fn set_paused<'a>(

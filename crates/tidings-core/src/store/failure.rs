@@ -226,6 +226,17 @@ pub struct Due {
     pub paused: Option<String>,
 }
 
+/// A circuit of a group that is not closed: nearly everything fails, and the group waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenCircuit {
+    /// Since when, by the clock of the process that told.
+    pub since: Timestamp,
+    /// When one event is tried; `None` while one is.
+    pub probe_at: Option<Timestamp>,
+    /// The last failure.
+    pub reason: String,
+}
+
 /// What keeps what groups could not handle yet.
 ///
 /// **Guarantee**: a change is durable when it is answered. Times count by the store's own clock, so that nothing is early where clocks differ.
@@ -272,6 +283,17 @@ pub trait FailureStore: Send + Sync {
         _lease: Duration,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async { Ok(true) })
+    }
+
+    /// Notes how the circuit of a group stands, for persons and other processes to see: `None` once it is closed. Of several instances the last one that tells is shown.
+    ///
+    /// A store that shows nothing need not keep it.
+    fn tell_circuit<'a>(
+        &'a self,
+        _group: &'a str,
+        _circuit: Option<&'a OpenCircuit>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
     }
 
     /// How often a group gave each of some events up before: one number for each, in their order.

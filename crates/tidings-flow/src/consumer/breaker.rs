@@ -14,6 +14,7 @@ use tidings_core::limits::{
     BREAKER_FAILURES_DEFAULT, BREAKER_KEYS_MAX, BREAKER_OUTCOMES_DEFAULT,
     BREAKER_PROBE_AFTER_DEFAULT, BREAKER_PROBE_MAX_DEFAULT, RETRY_AFTER_MAX,
 };
+use tidings_core::store::OpenCircuit;
 
 /// Chance takes away at most this share of the wait before a probe, so that the instances of a group do not try together.
 const PROBE_JITTER_PERCENT: u8 = 20;
@@ -225,6 +226,16 @@ impl Circuit {
             probe_at: is_open.then_some(opened.probe_at),
             probes_failed: opened.probes_failed,
             reason: opened.reason.clone(),
+        })
+    }
+
+    /// How it stands for those who look from outside, unless it is closed.
+    pub(crate) fn to_tell(&self) -> Option<OpenCircuit> {
+        let stats = self.stats()?;
+        Some(OpenCircuit {
+            since: stats.since,
+            probe_at: stats.probe_at.filter(|_| self.rule.on_open == OnOpen::Wait),
+            reason: stats.reason,
         })
     }
 

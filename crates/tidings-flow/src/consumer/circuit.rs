@@ -187,6 +187,17 @@ impl Pipeline {
         self.notice(Notice::CircuitClosed { open_for });
         self.parker.notify_one();
     }
+
+    /// Nobody works for the group any more, so that nobody waits for its circuit.
+    pub(super) async fn forget_circuit(&self) {
+        let is_closed = self.lock().circuit.is_closed();
+        if let Some(store) = self.failures.as_ref().filter(|_| !is_closed)
+            && let Err(error) = store.tell_circuit(self.group.as_str(), None).await
+        {
+            // The next start tells it again.
+            tracing::debug!(%error, "how the circuit stands could not be told");
+        }
+    }
 }
 
 impl State {

@@ -19,7 +19,9 @@ use tidings_core::limits::{
     PARKED_LEASE, PARKED_LOOK_IDLE_INTERVAL, PARKED_LOOK_INTERVAL, PARKED_REFRESH_INTERVAL,
     PAUSE_RETRY_INTERVAL,
 };
-use tidings_core::store::{FailureStore, LaneId, ParkedDelivery, ParkedLane, StoreError};
+use tidings_core::store::{
+    FailureStore, LaneId, OpenCircuit, ParkedDelivery, ParkedLane, StoreError,
+};
 
 /// Lanes that one look at the store brings, beside those that are worked on.
 const LANES_MAX: usize = 256;
@@ -85,6 +87,7 @@ pub(super) async fn pick_up(pipeline: Arc<Pipeline>, store: Arc<dyn FailureStore
             pipeline.chance.next_u64()
         ),
         refreshed: pipeline.clock.elapsed(),
+        told: None,
         pipeline,
         store,
     };
@@ -112,6 +115,8 @@ struct Parker {
     owner: String,
     /// When what is parked was last compared as a whole.
     refreshed: Duration,
+    /// What the store knows of the circuit; `None` before it was told anything.
+    told: Option<Option<OpenCircuit>>,
 }
 
 impl Parker {
@@ -120,6 +125,7 @@ impl Parker {
         let pipeline = Arc::clone(&self.pipeline);
         let group = pipeline.group.as_str();
         self.refresh().await?;
+        self.tell_circuit().await;
         let now = pipeline.clock.elapsed();
         let (turn, busy, doubtful) = {
             let mut state = pipeline.lock();
@@ -163,6 +169,20 @@ impl Parker {
         state.parker_wakes_at = pipeline.clock.elapsed() + wait;
         pipeline.wake_idle_waiter(&state);
         Ok(wait)
+    }
+
+    /// Tells the store how the circuit stands, if that is news.
+    async fn tell_circuit(&mut self) {
+        let circuit = self.pipeline.lock().circuit.to_tell();
+        if self.told.as_ref() == Some(&circuit) {
+            return;
+        }
+        let group = self.pipeline.group.as_str();
+        if let Err(error) = self.store.tell_circuit(group, circuit.as_ref()).await {
+            // Only who looks from outside misses it; a store whose tables are older has no place for it.
+            tracing::debug!(%error, "how the circuit stands could not be told");
+        }
+        self.told = Some(circuit);
     }
 
     /// Compares what is parked as a whole, now and then: persons and other instances change it as well.

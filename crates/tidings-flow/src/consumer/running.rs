@@ -124,6 +124,7 @@ impl RunningConsumer {
         if flushed.is_ok() {
             keeper::forget_marks(&pipeline).await;
         }
+        pipeline.forget_circuit().await;
         let left = pipeline.settle.leave().await;
         let saved = flushed.and(left);
         drop(receive);

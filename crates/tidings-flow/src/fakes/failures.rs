@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tidings_core::seam::Clock;
 use tidings_core::store::{
-    DeathRecord, Decision, Due, FailureChange, FailureState, FailureStore, LaneId, ParkedDelivery,
-    ParkedId, ParkedLane, StoreError,
+    DeathRecord, Decision, Due, FailureChange, FailureState, FailureStore, LaneId, OpenCircuit,
+    ParkedDelivery, ParkedId, ParkedLane, StoreError,
 };
 use tidings_core::{BoxFuture, DedupeKey, Envelope, Timestamp};
 
@@ -20,6 +20,8 @@ pub(crate) struct FailuresState {
     pub(crate) facts: Vec<Envelope>,
     pub(crate) decisions: HashMap<DedupeKey, Decision>,
     pub(crate) paused: Option<String>,
+    /// What was told of the circuit last.
+    pub(crate) circuit: Option<OpenCircuit>,
     /// Every attempt count ever noted, in order.
     pub(crate) noted: Vec<(DedupeKey, u32)>,
     next: i64,
@@ -325,6 +327,17 @@ impl FailureStore for FakeFailures {
             };
             self.pause().await;
             Ok(rows)
+        })
+    }
+
+    fn tell_circuit<'a>(
+        &'a self,
+        _group: &'a str,
+        circuit: Option<&'a OpenCircuit>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.lock().circuit = circuit.cloned();
+            Ok(())
         })
     }
 

@@ -1,6 +1,7 @@
 //! What groups could not handle yet, in a database: parked deliveries, attempts, dead letters.
 
 mod apply;
+mod circuit;
 mod decide;
 mod delivery;
 mod filter;
@@ -21,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::store::{
     DeadLetterStore, Due, FailureChange, FailureState, FailureStore, ForeignLetter, LaneId, Letter,
-    LetterCluster, LetterFilter, LetterTally, Operator, OperatorAction, ParkedDelivery,
-    PausedGroup, RedriveOutcome, StoreError, Verdict, Waiting, WaitingFilter,
+    LetterCluster, LetterFilter, LetterTally, OpenCircuit, Operator, OperatorAction,
+    ParkedDelivery, PausedGroup, RedriveOutcome, StoreError, Verdict, Waiting, WaitingFilter,
 };
 use tidings_core::{BoxFuture, DedupeKey, Envelope};
 
@@ -178,6 +179,14 @@ impl FailureStore for Failures {
         Box::pin(self.read_rows(group, lane, limit))
     }
 
+    fn tell_circuit<'a>(
+        &'a self,
+        group: &'a str,
+        circuit: Option<&'a OpenCircuit>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.note_circuit(group, circuit))
+    }
+
     fn deaths<'a>(
         &'a self,
         group: &'a str,
@@ -305,6 +314,13 @@ impl DeadLetterStore for Failures {
 
     fn paused(&self) -> BoxFuture<'_, Result<Vec<PausedGroup>, StoreError>> {
         Box::pin(self.read_paused())
+    }
+
+    fn circuit<'a>(
+        &'a self,
+        group: &'a str,
+    ) -> BoxFuture<'a, Result<Option<OpenCircuit>, StoreError>> {
+        Box::pin(self.read_circuit(group))
     }
 
     fn set_paused<'a>(

@@ -12,7 +12,7 @@ use tidings_core::store::{
 use tidings_core::{DedupeKey, envelope_json};
 
 impl Failures {
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         statement: &Statement,
         values: &[(&str, Bind)],

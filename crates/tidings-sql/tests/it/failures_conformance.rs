@@ -7,11 +7,12 @@ use tidings_sql::schema::{self, Part};
 use tidings_sql::{Failures, Kind, OutboxOptions};
 use tidings_testkit::conformance::store::{everything, failures};
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "tidings_parked",
     "tidings_attempt",
     "tidings_dead_letter",
     "tidings_group",
+    "tidings_circuit",
     "tidings_operator_action",
     "tidings_taken_over",
     "outbox",

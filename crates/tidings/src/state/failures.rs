@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidings_core::BoxFuture;
 use tidings_core::DedupeKey;
 use tidings_core::store::{
-    Due, FailureChange, FailureState, FailureStore, LaneId, ParkedDelivery, StoreError,
+    Due, FailureChange, FailureState, FailureStore, LaneId, OpenCircuit, ParkedDelivery, StoreError,
 };
 use tidings_sql::Failures;
 use tokio::sync::OnceCell;
@@ -92,6 +92,24 @@ impl FailureStore for StateFailures {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<ParkedDelivery>, StoreError>> {
         Box::pin(async move { self.opened().await?.rows(group, lane, limit).await })
+    }
+
+    fn tell_circuit<'a>(
+        &'a self,
+        group: &'a str,
+        circuit: Option<&'a OpenCircuit>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let store = match circuit {
+                Some(_) => Some(self.opened().await?),
+                // Where there is no store yet, nothing says that it is open.
+                None => self.known().await?,
+            };
+            match store {
+                Some(failures) => failures.tell_circuit(group, circuit).await,
+                None => Ok(()),
+            }
+        })
     }
 
     fn deaths<'a>(

@@ -1,5 +1,6 @@
 //! `tidings consumer lag`: how far groups are behind, with limits for scripts.
 
+use super::waits::Waits;
 use super::{HEADERS, Row};
 use crate::arguments::{ConsumerLag, Global};
 use crate::failure::Failure;
@@ -18,11 +19,13 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerLag) -> Result<ExitC
         }
     }
     let mut list = List::aligned(global.format(), &HEADERS, !global.no_headers);
+    let waits = Waits::open(&arguments.place).await?;
     let (mut over, mut warnings) = (Vec::new(), Vec::new());
     for group in groups {
         let lag = admin.lag(&group.name).await?;
-        let row = Row::new(&group, lag);
+        let row = Row::new(&group, lag, waits.of(&group).await?);
         list.row(|| json(&row), || row.cells())?;
+        warnings.extend(row.waiting());
         warnings.extend(row.warning());
         if arguments.max.is_some_and(|max| lag.events > max)
             || arguments.max_age.is_some_and(|max| lag.age > max.0)

@@ -1,5 +1,6 @@
 //! `tidings consumer ls`: all groups.
 
+use super::waits::Waits;
 use super::{HEADERS, Row};
 use crate::arguments::{ConsumerLs, Global};
 use crate::failure::Failure;
@@ -9,15 +10,21 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerLs) -> Result<(), Fa
     let groups = arguments.place.groups().await?;
     let admin = groups.admin()?;
     let mut list = List::aligned(global.format(), &HEADERS, !global.no_headers);
-    let mut abandoned = Vec::new();
+    let waits = Waits::open(&arguments.place).await?;
+    let (mut abandoned, mut waiting) = (Vec::new(), Vec::new());
     for group in admin.groups().await? {
-        let row = Row::new(&group, admin.lag(&group.name).await?);
+        let lag = admin.lag(&group.name).await?;
+        let row = Row::new(&group, lag, waits.of(&group).await?);
+        waiting.extend(row.waiting());
         list.row(|| json(&row), || row.cells())?;
         if group.abandoned {
             abandoned.push(group.name.to_string());
         }
     }
     let (count, abandoned) = (list.finish()?, abandoned.join(", "));
+    for waiting in waiting {
+        talk(global.quiet, waiting);
+    }
     if !abandoned.is_empty() {
         talk(
             global.quiet,

@@ -6,6 +6,7 @@ pub(crate) mod ls;
 pub(crate) mod reset;
 pub(crate) mod rm;
 pub(crate) mod run;
+mod waits;
 
 use serde::Serialize;
 use tidings::broker::{GroupLag, GroupStatus};
@@ -16,6 +17,9 @@ struct Row {
     consumer: String,
     patterns: Vec<String>,
     status: &'static str,
+    /// Why it waits although somebody works for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<String>,
     position: Option<u64>,
     lag_events: u64,
     lag_seconds: f64,
@@ -34,7 +38,7 @@ struct Loss {
 }
 
 impl Row {
-    fn new(group: &GroupStatus, lag: GroupLag) -> Self {
+    fn new(group: &GroupStatus, lag: GroupLag, waits: Option<String>) -> Self {
         Self {
             consumer: group.name.to_string(),
             patterns: group.patterns.iter().map(ToString::to_string).collect(),
@@ -45,6 +49,7 @@ impl Row {
             } else {
                 "stopped"
             },
+            waits,
             position: group.position.map(|position| position.0),
             lag_events: lag.events,
             lag_seconds: lag.age.as_secs_f64(),
@@ -86,11 +91,20 @@ impl Row {
         ))
     }
 
+    /// Why it waits, for a person.
+    fn waiting(&self) -> Option<String> {
+        let why = self.waits.as_ref()?;
+        Some(format!("{} waits, {why}", self.consumer))
+    }
+
     fn cells(&self) -> Vec<String> {
         vec![
             self.consumer.clone(),
             self.patterns.join(" "),
-            self.status.to_owned(),
+            match &self.waits {
+                Some(_) => "waiting".to_owned(),
+                None => self.status.to_owned(),
+            },
             self.position
                 .map_or_else(|| "-".to_owned(), |position| position.to_string()),
             self.lag_events.to_string(),

@@ -14,7 +14,9 @@ use tidings::broker::{
     Admin as _, GroupStatus, LookUpBy, LookUpRequest, Position, ReadRequest, Reader, Recorded,
 };
 use tidings::core::codes;
-use tidings::core::store::{DeadLetterStore as _, FailureStore as _, LaneId, LetterFilter};
+use tidings::core::store::{
+    DeadLetterStore as _, FailureStore as _, LaneId, LetterFilter, StoreError,
+};
 use tidings::flow::explain::{Known, KnownLetter, KnownParked, Whereabouts, explain};
 use tidings::limits::{EXPLAIN_KEY_EVENTS_MAX, EXPLAIN_LANE_ROWS_MAX, EXPLAIN_SCAN_EVENTS_MAX};
 use tidings::sql::{Database, Failures, Inbox};
@@ -270,6 +272,11 @@ async fn known(
         known.handled_at = inbox.handled_at(group, event).await?;
     }
     if let Some(failures) = &sources.failures {
+        known.circuit = match failures.circuit(group).await {
+            // Tables of an older version have no place for it.
+            Err(StoreError::TableMissing { .. }) => None,
+            circuit => circuit?,
+        };
         known.parked = parked(failures, group, event).await?;
         known.letter = letter(failures, group, event).await?;
     }

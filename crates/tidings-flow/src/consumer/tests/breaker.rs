@@ -167,6 +167,40 @@ async fn a_thousand_events_that_all_fail_cost_a_few_attempts_and_no_dead_letter(
 }
 
 #[tokio::test]
+async fn the_store_knows_for_others_how_the_circuit_stands() {
+    let shop = Shop::new();
+    shop.publish(30, 30);
+    let told = |shop: &Shop| shop.store.lock().circuit.clone();
+    let consumer = shop.start().await;
+    shop.opened(&consumer).await;
+    let is_told = || told(&shop).is_some();
+    shop.stage.until("it is told", is_told).await;
+    let open = told(&shop).unwrap();
+    assert_eq!(open.reason, "the provider is down");
+    assert!(open.probe_at > Some(open.since));
+
+    shop.tried_in_vain(&consumer, 2).await;
+    let is_news = || told(&shop).is_some_and(|again| again.probe_at > open.probe_at);
+    shop.stage.until("news are told", is_news).await;
+    assert_eq!(told(&shop).unwrap().since, open.since);
+    // Whoever stops waits no more.
+    shop.stage.drain(consumer).await;
+    assert_eq!(told(&shop), None);
+    let consumer = shop.start().await;
+    shop.opened(&consumer).await;
+    shop.stage.until("it is told", is_told).await;
+    // A process that is killed cannot tell; the next one does.
+    drop(consumer);
+    shop.heals();
+    let consumer = shop.start().await;
+    shop.stage.idle(&consumer).await;
+    let is_closed = || told(&shop).is_none();
+    shop.stage
+        .until("it is told that it is closed", is_closed)
+        .await;
+}
+
+#[tokio::test]
 async fn without_a_store_it_is_the_same() {
     let shop = Shop::new();
     shop.publish(200, 200);

@@ -1,7 +1,7 @@
 //! What a person relies on who looks: everything is found, counted exactly, and told with who and why.
 
 use super::*;
-use tidings_core::store::{ForeignLetter, WaitingFilter};
+use tidings_core::store::{ForeignLetter, OpenCircuit, WaitingFilter};
 
 fn foreign(id: &str, deaths: u32) -> ForeignLetter {
     let mut delivery = delivery(id, "k");
@@ -236,4 +236,29 @@ pub(super) async fn paused(place: Place) {
     let actions = place.letters.actions(GROUP, 10).await.unwrap();
     let told: Vec<&str> = actions.iter().map(|one| one.action.as_str()).collect();
     assert_eq!(told, ["pause", "resume"]);
+}
+
+pub(super) async fn circuit(place: Place) {
+    assert_eq!(place.beside.circuit(GROUP).await.unwrap(), None);
+    let mut told = OpenCircuit {
+        since: Timestamp::from_micros(1_800_000_000_000_001),
+        probe_at: Some(Timestamp::from_micros(1_800_000_030_000_002)),
+        reason: "the provider's \u{201e}door\u{201c} is closed".to_owned(),
+    };
+
+    for probe_at in [told.probe_at, None, told.probe_at] {
+        told.probe_at = probe_at;
+        place
+            .failures
+            .tell_circuit(GROUP, Some(&told))
+            .await
+            .unwrap();
+        let seen = place.beside.circuit(GROUP).await.unwrap();
+        assert_eq!(seen.as_ref(), Some(&told));
+    }
+    assert_eq!(place.beside.circuit("other").await.unwrap(), None);
+    for _ in 0..2 {
+        place.failures.tell_circuit(GROUP, None).await.unwrap();
+        assert_eq!(place.beside.circuit(GROUP).await.unwrap(), None);
+    }
 }

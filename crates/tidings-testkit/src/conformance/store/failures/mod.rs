@@ -119,6 +119,9 @@ const CHECKS: &[Check] = &[
     ("a_group_is_paused_until_it_is_resumed", |place| {
         Box::pin(looking::paused(place))
     }),
+    ("a_circuit_is_told_to_others_until_it_is_closed", |place| {
+        Box::pin(looking::circuit(place))
+    }),
 ];
 
 /// Runs every check of the suite, each on a fresh store.

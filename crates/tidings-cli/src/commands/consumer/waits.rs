@@ -1,0 +1,72 @@
+//! Why a group that somebody works for waits all the same, as `state.db` beside its log tells.
+
+use crate::commands::outbox::source;
+use crate::failure::Failure;
+use crate::place::Place;
+use std::collections::HashMap;
+use tidings::Location;
+use tidings::broker::GroupStatus;
+use tidings::core::store::{DeadLetterStore as _, OpenCircuit, StoreError};
+use tidings::sql::Failures;
+
+/// What persons and instances said of groups.
+pub(super) struct Waits {
+    failures: Option<Failures>,
+    paused: HashMap<String, String>,
+}
+
+impl Waits {
+    /// Opens what is there; on a broker, and in a folder in which nothing ever failed, nothing is.
+    pub(super) async fn open(place: &Place) -> Result<Self, Failure> {
+        let mut found = Self {
+            failures: None,
+            paused: HashMap::new(),
+        };
+        let Location::Folder(folder) = place.location()? else {
+            return Ok(found);
+        };
+        let file = folder.join("state.db");
+        if !file.exists() {
+            return Ok(found);
+        }
+        let database = source::file(&file, false).await?;
+        // Tables that are not there yet say nothing.
+        found.failures = Failures::open(&database).await.ok();
+        if let Some(failures) = &found.failures {
+            let groups = failures.paused().await?.into_iter();
+            found.paused = groups.map(|one| (one.group, one.reason)).collect();
+        }
+        Ok(found)
+    }
+
+    /// Why a group waits; `None` if it does not, or if nobody works for it.
+    pub(super) async fn of(&self, group: &GroupStatus) -> Result<Option<String>, Failure> {
+        if group.owner.is_none() {
+            return Ok(None);
+        }
+        let name = group.name.as_str();
+        if let Some(reason) = self.paused.get(name) {
+            return Ok(Some(format!("paused: {reason}")));
+        }
+        let Some(failures) = &self.failures else {
+            return Ok(None);
+        };
+        match failures.circuit(name).await {
+            // Tables of an older version have no place for it.
+            Err(StoreError::TableMissing { .. }) => Ok(None),
+            circuit => Ok(circuit?.as_ref().map(words)),
+        }
+    }
+}
+
+fn words(circuit: &OpenCircuit) -> String {
+    let OpenCircuit {
+        since,
+        probe_at,
+        reason,
+    } = circuit;
+    match probe_at {
+        Some(at) => format!("circuit open since {since}, one event is tried at {at}: {reason}"),
+        None => format!("circuit open since {since}, one event is being tried: {reason}"),
+    }
+}

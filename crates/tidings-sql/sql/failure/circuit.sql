@@ -1,0 +1,1 @@
+SELECT since_us, probe_us, reason FROM tidings_circuit WHERE consumer = :consumer

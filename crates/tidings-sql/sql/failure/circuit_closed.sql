@@ -1,0 +1,1 @@
+DELETE FROM tidings_circuit WHERE consumer = :consumer
