@@ -65,6 +65,7 @@ impl Broker for MemoryBroker {
             name: "memory",
             key_order: KeyOrder::OneInstance,
             group_leased: true,
+            tells_assignment: true,
             replay: false,
             old_events_for_late_groups: true,
             payload_bytes_max: 1 << 20,

@@ -266,6 +266,7 @@ impl Broker for SharedBroker {
             name: "the fake broker",
             key_order: self.0.key_order,
             group_leased: self.0.group_leased,
+            tells_assignment: self.0.group_leased,
             replay: true,
             old_events_for_late_groups: true,
             payload_bytes_max: PAYLOAD_BYTES_MAX,

@@ -69,6 +69,7 @@ impl Broker for EventBridgeBroker {
             name: NAME,
             key_order: KeyOrder::None,
             group_leased: false,
+            tells_assignment: false,
             replay: false,
             old_events_for_late_groups: false,
             payload_bytes_max: AWS_PAYLOAD_BYTES_MAX,

@@ -172,6 +172,7 @@ impl Broker for KafkaBroker {
             name: NAME,
             key_order: KeyOrder::AcrossInstances,
             group_leased: false,
+            tells_assignment: true,
             replay: true,
             old_events_for_late_groups: true,
             payload_bytes_max: usize::try_from(payload)

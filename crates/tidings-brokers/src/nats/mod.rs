@@ -72,6 +72,7 @@ impl Broker for NatsBroker {
             name: NAME,
             key_order: KeyOrder::OneInstance,
             group_leased: false,
+            tells_assignment: true,
             replay: true,
             old_events_for_late_groups: true,
             payload_bytes_max: self.link.payload_bytes_max(),

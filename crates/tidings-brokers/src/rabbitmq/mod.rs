@@ -79,6 +79,8 @@ impl Broker for RabbitMqBroker {
             name: NAME,
             key_order: KeyOrder::AcrossInstances,
             group_leased: false,
+            // One consumer after the other is the active one of a queue, and is not told that it is.
+            tells_assignment: false,
             replay: false,
             old_events_for_late_groups: false,
             payload_bytes_max: PAYLOAD_BYTES_MAX.min(self.link.config.message_bytes_max),

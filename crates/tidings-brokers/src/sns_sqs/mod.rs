@@ -82,6 +82,8 @@ impl Broker for SnsSqsBroker {
             name: self.0.session.speaker.broker,
             key_order: self.0.key_order(),
             group_leased: false,
+            // A message group of a FIFO queue goes to whoever asks next.
+            tells_assignment: false,
             replay: false,
             old_events_for_late_groups: false,
             payload_bytes_max: AWS_PAYLOAD_BYTES_MAX,

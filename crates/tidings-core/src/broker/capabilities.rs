@@ -20,6 +20,8 @@ pub struct Capabilities {
     pub key_order: KeyOrder,
     /// Whether a group is leased to one instance at a time, so that another one is refused as long as it works.
     pub group_leased: bool,
+    /// Whether an instance is told of an [assigned](super::Received::Assigned) scope before it is handed keys that another one had; else keys move in silence.
+    pub tells_assignment: bool,
     /// Whether history can be read again.
     pub replay: bool,
     /// Whether a group that joins late sees events published before.

@@ -237,7 +237,9 @@ impl Pipeline {
         });
         match (is_row, holds) {
             (true, true) => state.parked.put_back(lane),
-            (true, false) => state.parked.leaves(lane),
+            (true, false) => {
+                state.row_leaves(lane, DedupeKey::of(&head), self.clock.elapsed());
+            }
             (false, true) => {
                 state.parked.drop_fetched(lane);
                 state.parked.park(lane, 1);
@@ -296,7 +298,7 @@ impl Pipeline {
             false => None,
         };
         match work.kept {
-            Some(kept) => state.finish_row(&kept),
+            Some(kept) => state.finish_row(&kept, event, self.clock.elapsed()),
             None => {
                 let change = FailureChange::Succeeded { event };
                 state.keep.push(change, Then::Ack(work.token));
@@ -382,9 +384,8 @@ impl Pipeline {
 
 impl super::pipeline::State {
     /// A row in the lane table is done with: the store is told.
-    pub(super) fn finish_row(&mut self, kept: &Kept) {
+    pub(super) fn finish_row(&mut self, kept: &Kept, event: DedupeKey, now: Duration) {
         let lane = kept.lane;
-        self.parked.leaves(lane);
         self.keep.push(
             FailureChange::Finish { id: kept.id },
             Then::Changed {
@@ -393,6 +394,7 @@ impl super::pipeline::State {
                 put_off: None,
             },
         );
+        self.row_leaves(lane, event, now);
     }
 
     /// Nothing more is fetched or started.
@@ -407,10 +409,15 @@ impl super::pipeline::State {
         mut work: Work,
         decided: &mut Vec<Decided>,
     ) -> Option<(Work, u32)> {
-        if self.attempts.is_empty() && self.decisions.is_empty() {
+        if self.attempts.is_empty() && self.decisions.is_empty() && self.finished.is_empty() {
             return Some((work, 0));
         }
         let event = DedupeKey::of(&work.envelope);
+        if self.finished.has(event) {
+            self.counts.skipped += 1;
+            self.ack(work.token);
+            return None;
+        }
         let failures = self.attempts.remove(&event).unwrap_or(0);
         if failures == GIVEN_UP {
             self.counts.skipped += 1;

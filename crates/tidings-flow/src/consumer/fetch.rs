@@ -32,6 +32,7 @@ pub(super) async fn fetch(
     };
     let mut fetcher = Fetcher {
         sorter: Sorter::new(&pipeline),
+        asks_always: keys_move_in_silence(&pipeline),
         pipeline,
         receive,
         failures: 0,
@@ -42,6 +43,17 @@ pub(super) async fn fetch(
     parker::load(&fetcher.pipeline).await;
     fetcher.run().await;
     fetcher.receive
+}
+
+/// Whether another instance may have parked what is behind a delivery, without a word from the broker that its key has moved.
+fn keys_move_in_silence(pipeline: &Pipeline) -> bool {
+    let capabilities = pipeline.broker.capabilities();
+    let is_alone = pipeline.config.single_instance || capabilities.group_leased;
+    let is_shared = pipeline
+        .failures
+        .as_ref()
+        .is_some_and(|store| store.is_shared());
+    is_shared && !is_alone && !capabilities.tells_assignment
 }
 
 /// What to do next.
@@ -63,6 +75,8 @@ struct Fetcher {
     sorter: Sorter,
     /// Failures of the broker in a row.
     failures: u32,
+    /// Whether the store is asked what is parked before each batch: keys come from other instances, and the broker does not tell.
+    asks_always: bool,
 }
 
 impl Fetcher {
@@ -94,7 +108,13 @@ impl Fetcher {
                             // Another instance may have parked lanes of it.
                             parker::load(&self.pipeline).await;
                         }
-                        Ok(received) => self.take(received),
+                        Ok(received) => {
+                            if self.asks_always && matches!(received, Received::Deliveries { .. }) {
+                                // What it was handed is settled by nobody before it is parked, so that the store knows by now.
+                                parker::learn(&self.pipeline).await;
+                            }
+                            self.take(received);
+                        }
                         Err(error) => self.failed(&error).await,
                     }
                 }

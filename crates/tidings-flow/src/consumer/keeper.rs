@@ -66,6 +66,7 @@ impl Keeper {
             let mut state = self.pipeline.lock();
             let now = self.pipeline.clock.elapsed();
             state.keep.forget_marks(Some(now));
+            state.finished.forget(now);
             let keepings = state.keep.take();
             state.keep.keeper_awake = !keepings.is_empty();
             (keepings, state.closing)

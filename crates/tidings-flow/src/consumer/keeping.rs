@@ -2,7 +2,7 @@
 
 use super::lane::LaneKey;
 use super::pipeline::{State, Work};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use tidings_core::broker::{SettleAction, Token};
 use tidings_core::store::{DeathCause, FailureChange, LaneId, ParkedDelivery, ParkedId};
@@ -14,6 +14,9 @@ pub(super) const GIVEN_UP: u32 = i32::MAX as u32;
 
 /// How long it is remembered that an event was given up: by then every broker has its settlement.
 const GIVEN_UP_KEPT: Duration = Duration::from_secs(30);
+
+/// Rows that are remembered as done with at most; a broker that is slower than so many of them may see one handled twice.
+const FINISHED_MAX: usize = 100_000;
 
 /// What the runtime keeps of a delivery that comes from the store or was there.
 #[derive(Debug)]
@@ -227,6 +230,45 @@ impl Keep {
     }
 }
 
+/// Events whose rows were handled or given up a short while ago: the delivery from which a row was parked may come again, because its settlement did not reach the broker.
+#[derive(Default)]
+pub(super) struct Finished {
+    known: HashSet<DedupeKey>,
+    order: VecDeque<(Duration, DedupeKey)>,
+}
+
+impl Finished {
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub(super) fn has(&self, event: DedupeKey) -> bool {
+        self.known.contains(&event)
+    }
+
+    fn add(&mut self, event: DedupeKey, now: Duration) {
+        if self.known.insert(event) {
+            self.order.push_back((now + GIVEN_UP_KEPT, event));
+        }
+        if self.order.len() > FINISHED_MAX {
+            self.forget_first();
+        }
+    }
+
+    /// Forgets those whose time is over.
+    pub(super) fn forget(&mut self, now: Duration) {
+        while self.order.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, event)) = self.order.pop_front() {
+            self.known.remove(&event);
+        }
+    }
+}
+
 /// How many deliveries of the broker wait for some changes.
 pub(super) fn tokens_of(keepings: &[Keeping]) -> usize {
     keepings.iter().map(Keeping::tokens).sum()
@@ -283,6 +325,24 @@ impl State {
                 put_off: None,
             },
         );
+    }
+
+    /// Notes that a row is done with, for deliveries of its event that come again. Where an earlier run or another instance may have parked it, and nobody knows whether that
+    /// was settled, the store remembers it as well.
+    fn note_finished(&mut self, lane: LaneId, event: DedupeKey, now: Duration) {
+        self.finished.add(event, now);
+        if self.parked.is_inherited(lane) {
+            let attempts = GIVEN_UP;
+            let mark = FailureChange::Attempted { event, attempts };
+            self.keep.push(mark, Then::Nothing);
+            self.keep.mark(event, now);
+        }
+    }
+
+    /// A row is being taken out of the store.
+    pub(super) fn row_leaves(&mut self, lane: LaneId, event: DedupeKey, now: Duration) {
+        self.parked.leaves(lane);
+        self.note_finished(lane, event, now);
     }
 
     /// Settles a delivery.

@@ -14,6 +14,7 @@ use crate::dead_letter::History;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
+use tidings_core::DedupeKey;
 use tidings_core::broker::{Position, Token};
 use tidings_core::limits::{
     PARKED_LEASE, PARKED_LOOK_IDLE_INTERVAL, PARKED_LOOK_INTERVAL, PARKED_REFRESH_INTERVAL,
@@ -30,6 +31,12 @@ const ROWS_MAX: u32 = 64;
 
 /// Learns what the store has for the group; until it answers the group waits.
 pub(super) async fn load(pipeline: &Pipeline) {
+    learn(pipeline).await;
+    pipeline.parker.notify_one();
+}
+
+/// The same, where the parker is to look when it would anyway.
+pub(super) async fn learn(pipeline: &Pipeline) {
     let Some(store) = &pipeline.failures else {
         return;
     };
@@ -48,7 +55,6 @@ pub(super) async fn load(pipeline: &Pipeline) {
                 state.decisions = found.decisions;
                 state.loaded = true;
                 pipeline.wake_after(state);
-                pipeline.parker.notify_one();
                 return;
             }
             Err(error) if !error.class().is_transient() => {
@@ -70,6 +76,19 @@ pub(super) async fn load(pipeline: &Pipeline) {
     }
 }
 
+/// Lets another instance pick up what is due at once, in place of at the end of the lease.
+pub(super) async fn give_up_lead(pipeline: &Pipeline) {
+    let lead = pipeline.lock().lead.take();
+    let (Some(store), Some((_, owner))) = (&pipeline.failures, lead) else {
+        return;
+    };
+    let given_up = store.lead(pipeline.group.as_str(), &owner, Duration::ZERO);
+    if let Err(error) = given_up.await {
+        // It ends by itself then.
+        tracing::debug!(%error, "the lead of what is parked is not given up");
+    }
+}
+
 /// Looks after parked lanes until it is stopped.
 pub(super) async fn pick_up(pipeline: Arc<Pipeline>, store: Arc<dyn FailureStore>) {
     let _watch = TaskWatch {
@@ -85,7 +104,8 @@ pub(super) async fn pick_up(pipeline: Arc<Pipeline>, store: Arc<dyn FailureStore
             "{:016x}{:016x}",
             pipeline.chance.next_u64(),
             pipeline.chance.next_u64()
-        ),
+        )
+        .into(),
         refreshed: pipeline.clock.elapsed(),
         told: None,
         pipeline,
@@ -112,7 +132,7 @@ struct Parker {
     store: Arc<dyn FailureStore>,
     routes: Routes,
     /// Names this instance in the store.
-    owner: String,
+    owner: Arc<str>,
     /// When what is parked was last compared as a whole.
     refreshed: Duration,
     /// What the store knows of the circuit; `None` before it was told anything.
@@ -136,8 +156,7 @@ impl Parker {
             doubtful.dedup();
             (state.parked.turn(), state.parked.busy(), doubtful)
         };
-        let leads =
-            !self.store.is_shared() || self.store.lead(group, &self.owner, PARKED_LEASE).await?;
+        let leads = self.leads(now).await?;
         let limit = u32::try_from(busy + LANES_MAX).unwrap_or(u32::MAX);
         let due = self.store.due(group, limit).await?;
         pipeline.set_paused_by(due.paused.as_deref());
@@ -183,6 +202,18 @@ impl Parker {
             tracing::debug!(%error, "how the circuit stands could not be told");
         }
         self.told = Some(circuit);
+    }
+
+    /// Whether this instance may start what is due now. The lease counts from before it was asked for, so that it ends here before it does in the store.
+    async fn leads(&self, now: Duration) -> Result<bool, StoreError> {
+        if !self.store.is_shared() {
+            return Ok(true);
+        }
+        let group = self.pipeline.group.as_str();
+        let leads = self.store.lead(group, &self.owner, PARKED_LEASE).await?;
+        let until = now.saturating_add(PARKED_LEASE);
+        self.pipeline.lock().lead = leads.then(|| (until, Arc::clone(&self.owner)));
+        Ok(leads)
     }
 
     /// Compares what is parked as a whole, now and then: persons and other instances change it as well.
@@ -301,7 +332,8 @@ impl Parker {
         state.table.deliver_ahead(key, items.into_iter());
         for row in unwanted {
             state.counts.skipped += 1;
-            state.finish_row(&kept_of(&row));
+            let event = DedupeKey::of(&row.envelope);
+            state.finish_row(&kept_of(&row), event, pipeline.clock.elapsed());
         }
         pipeline.wake_after(state);
     }

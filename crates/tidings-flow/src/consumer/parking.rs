@@ -38,6 +38,8 @@ struct Lane {
     touched: u64,
     /// Whether its head is held by a dead letter, as far as this process knows.
     held: bool,
+    /// Whether rows of it were parked elsewhere: by an earlier run or by another instance.
+    inherited: bool,
     /// When its oldest row was parked, by the clock of this process, which may have begun later: in microseconds, so that it can be before its zero.
     since: i64,
 }
@@ -125,6 +127,11 @@ impl ParkedLanes {
         self.lanes.get(&lane).is_some_and(|lane| !lane.open)
     }
 
+    /// Whether rows of a lane were parked by somebody else.
+    pub(crate) fn is_inherited(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_some_and(|lane| lane.inherited)
+    }
+
     /// Deliveries of a lane are on their way to the store; the lane is parked from now on.
     pub(crate) fn park(&mut self, id: LaneId, count: u64) {
         self.turn += 1;
@@ -138,6 +145,7 @@ impl ParkedLanes {
             open: false,
             touched: 0,
             held: false,
+            inherited: false,
             since: now,
         });
         lane.rows += count;
@@ -197,6 +205,7 @@ impl ParkedLanes {
             open: true,
             touched: turn,
             held: false,
+            inherited: true,
             since: self.now,
         };
         self.lanes.insert(told.lane, lane);
@@ -311,6 +320,7 @@ impl ParkedLanes {
             match self.lanes.get_mut(&one.lane) {
                 Some(lane) if lane.is_at_rest_since(turn) => {
                     self.rows = self.rows - lane.rows + one.rows;
+                    lane.inherited |= one.rows > lane.rows;
                     lane.rows = one.rows;
                     self.learn(one);
                 }
@@ -318,6 +328,9 @@ impl ParkedLanes {
                 None => {
                     self.park(one.lane, one.rows);
                     self.arrived(one.lane, one.rows);
+                    if let Some(lane) = self.lanes.get_mut(&one.lane) {
+                        lane.inherited = true;
+                    }
                     self.learn(one);
                     if forgot_since {
                         doubtful.push(one.lane);

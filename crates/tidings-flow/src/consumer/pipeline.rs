@@ -6,7 +6,7 @@
 use super::breaker::Circuit;
 use super::builder::ConsumerConfig;
 use super::error::ConsumerError;
-use super::keeping::Keep;
+use super::keeping::{Finished, Keep};
 use super::lane::{Call, LaneKey, LaneTable};
 use super::observer::{Notice, Observer};
 use super::parking::ParkedLanes;
@@ -141,6 +141,8 @@ impl Pipeline {
             parked: ParkedLanes::default(),
             doubtful: Vec::new(),
             keep: Keep::default(),
+            finished: Finished::default(),
+            lead: None,
             attempts: HashMap::new(),
             decisions: HashMap::new(),
             loaded: !has_store,

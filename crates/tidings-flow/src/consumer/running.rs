@@ -117,6 +117,7 @@ impl RunningConsumer {
         pipeline.lock().closing = true;
         pipeline.keeper.notify_one();
         self.keeping.join_all().await;
+        parker::give_up_lead(&pipeline).await;
         pipeline.lock().all_told = true;
         pipeline.settler.notify_one();
         self.settling.join_all().await;

@@ -1,7 +1,7 @@
 //! What the lock of a consumer guards, and what goes in and out of it.
 
 use super::breaker::Circuit;
-use super::keeping::{Keep, Kept, Origin};
+use super::keeping::{Finished, Keep, Kept, Origin};
 use super::lane::{Call, LaneKey, LaneTable};
 use super::parking::ParkedLanes;
 use super::rate::Ration;
@@ -111,6 +111,10 @@ pub(super) struct State {
     pub(super) doubtful: Vec<LaneId>,
     /// What the store is to be told.
     pub(super) keep: Keep,
+    /// Events whose rows are done with.
+    pub(super) finished: Finished,
+    /// Until when this instance may start what is parked for all of them, and under which name; nothing where it has no lead.
+    pub(super) lead: Option<(Duration, Arc<str>)>,
     /// Attempts that an earlier run noted, of events that were not settled.
     pub(super) attempts: HashMap<DedupeKey, u32>,
     /// What persons decided of events.

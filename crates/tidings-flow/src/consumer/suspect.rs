@@ -26,6 +26,9 @@ impl Pipeline {
 
     /// Takes a suspected delivery to where it goes on.
     pub(super) async fn handle_suspect(&self, mut running: Running<Work>) -> Completion {
+        if self.may_be_elsewhere(&running.item) {
+            return self.leave_row(running);
+        }
         let noted = running.attempt.saturating_sub(1);
         let died = deaths_of(&running.item, noted);
         if died > 0 && self.is_worn_out(&running.item, noted) {
@@ -53,6 +56,10 @@ impl Pipeline {
             Either::Right(self.suspects.read().await)
         };
         self.note_risk(&running).await;
+        if self.may_be_elsewhere(&running.item) {
+            // The store took so long that somebody else may be at it by now.
+            return self.leave_row(running);
+        }
         let began = match self.observer {
             Some(_) => self.clock.elapsed(),
             None => Duration::ZERO,
@@ -71,6 +78,32 @@ impl Pipeline {
             Some(error) => Err(error),
         };
         self.conclude(handling, result).await
+    }
+
+    /// Whether another instance may have taken a row over: the lease under which it was fetched is over.
+    fn may_be_elsewhere(&self, work: &Work) -> bool {
+        let is_shared = self.failures.as_ref().is_some_and(|it| it.is_shared());
+        if work.kept.is_none() || !is_shared {
+            return false;
+        }
+        let now = self.clock.elapsed();
+        let state = self.lock();
+        state.lead.as_ref().is_none_or(|(until, _)| *until <= now)
+    }
+
+    /// Leaves a row and what was fetched behind it to whoever picks up what is due by now.
+    fn leave_row(&self, running: Running<Work>) -> Completion {
+        let mut state = self.lock();
+        if let Some(kept) = &running.item.kept {
+            state.parked.drop_fetched(kept.lane);
+        }
+        let behind = state
+            .table
+            .take_behind(running.lane, |work| work.kept.is_some());
+        drop(behind);
+        state.table.finished(running.lane);
+        self.wake_after(state);
+        Completion::Elsewhere
     }
 
     /// Whether a delivery with which the process died has no attempt in place left.

@@ -22,6 +22,10 @@ pub(crate) struct FailuresState {
     pub(crate) paused: Option<String>,
     /// What was told of the circuit last.
     pub(crate) circuit: Option<OpenCircuit>,
+    /// Another instance picks up what is due.
+    pub(crate) follows: bool,
+    /// The one that picked it up said that it does not any more.
+    pub(crate) lead_given_up: bool,
     /// Every attempt count ever noted, in order.
     pub(crate) noted: Vec<(DedupeKey, u32)>,
     next: i64,
@@ -338,6 +342,20 @@ impl FailureStore for FakeFailures {
         Box::pin(async move {
             self.lock().circuit = circuit.cloned();
             Ok(())
+        })
+    }
+
+    fn lead<'a>(
+        &'a self,
+        _group: &'a str,
+        _owner: &'a str,
+        lease: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            self.pause().await;
+            let mut state = self.lock();
+            state.lead_given_up = lease.is_zero();
+            Ok(!state.follows)
         })
     }
 

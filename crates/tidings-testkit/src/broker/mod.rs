@@ -184,6 +184,7 @@ impl Broker for MemoryBroker {
             name: NAME,
             key_order: KeyOrder::AcrossInstances,
             group_leased: true,
+            tells_assignment: true,
             replay: true,
             old_events_for_late_groups: true,
             payload_bytes_max: PAYLOAD_BYTES_MAX,

@@ -6,6 +6,7 @@ mod crash;
 mod dead_letters;
 mod life;
 mod order;
+mod parked_elsewhere;
 mod parking;
 mod parking_model;
 mod retries;
