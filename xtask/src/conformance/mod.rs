@@ -13,13 +13,15 @@ use crate::child;
 use crate::conformance::results::{Results, Row};
 use crate::failure::Failure;
 use crate::house::House;
-use crate::services;
+use crate::services::{self, TestServers};
 
 /// What the page was made from.
 const STORED: &str = "docs/reference/brokers.json";
 const PAGE: &str = "docs/reference/brokers.md";
 /// Below cargo's target directory: what the tests of a run found.
 const FOUND: &str = "conformance.jsonl";
+/// What instances of a group share in the suite; the brokers it starts by itself.
+const DATABASES: [&str; 2] = ["postgres", "mariadb"];
 /// The packages whose tests run the suite.
 const PACKAGES: &[&str] = &["tidings-testkit", "tidings-log", "tidings-brokers"];
 
@@ -41,6 +43,8 @@ pub(crate) struct Options {
     /// Servers that are not there; what the page says of them stays
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     without: Vec<String>,
+    #[command(flatten)]
+    place: services::Place,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,7 +78,7 @@ pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
         Some(file) => (file.clone(), Ok(())),
         None => {
             forget(house)?;
-            let passed = run_suite(house, options);
+            let passed = with_databases(house, options);
             (found(house), passed)
         }
     };
@@ -86,6 +90,18 @@ pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
     write(house, STORED, &results.json(true))?;
     write(house, PAGE, &page::text(&results))?;
     passed
+}
+
+/// Runs the tests of the suite beside the databases that instances share.
+fn with_databases(house: &House, options: &Options) -> Result<(), Failure> {
+    let mut servers = TestServers::default();
+    let is_there = |name: &&str| options.without.iter().all(|left_out| left_out != name);
+    let names: Vec<&str> = DATABASES.into_iter().filter(is_there).collect();
+    let started = servers.start_named(house, &options.place, &names);
+    let mut house = house.clone();
+    house.variables = servers.variables(&[]);
+    let passed = started.and_then(|()| run_suite(&house, options));
+    passed.and(servers.stop_silently())
 }
 
 /// Runs the tests of the suite; their words go to stderr, because stdout may be somebody's JSON.

@@ -22,6 +22,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("D", "Durability"),
     ("E", "Failures"),
     ("F", "Flow"),
+    ("G", "Time"),
     ("H", "Groups and history"),
     ("I", "Chaos"),
     ("J", "Lag and health"),

@@ -22,3 +22,12 @@ mod rabbitmq;
 mod server;
 #[cfg(feature = "sns_sqs")]
 mod sns_sqs;
+#[cfg(any(
+    feature = "eventbridge",
+    feature = "kafka",
+    feature = "nats",
+    feature = "rabbitmq",
+    feature = "sns_sqs"
+))]
+#[path = "../../../tidings-testkit/tests/it/sql_stores.rs"]
+mod sql_stores;

@@ -1,18 +1,22 @@
 //! The embedded broker passes the suite of brokers.
 
+use crate::sql_stores::{self, Files};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tidings_core::BoxFuture;
 use tidings_core::broker::{Broker, BrokerError};
 use tidings_flow::runtime::SystemClock;
 use tidings_log::{LogBroker, OpenOptions, RealDisk};
-use tidings_testkit::conformance::broker::{self, Fixture, Traits};
+use tidings_testkit::conformance::broker::{
+    self, Fixture, Sharing, Stores, Traits, Unavailable, unavailable,
+};
 
 /// A folder for each place; who connects in this process gets the one broker that owns it.
 struct Embedded {
     root: tempfile::TempDir,
     /// The broker of each folder, open or closed.
     open: Mutex<BTreeMap<String, Arc<LogBroker>>>,
+    stores: Files,
 }
 
 impl Fixture for Embedded {
@@ -73,6 +77,21 @@ impl Fixture for Embedded {
             std::fs::remove_dir_all(address).unwrap();
         })
     }
+
+    fn fresh_stores<'a>(
+        &'a self,
+        property: &'a str,
+        sharing: Sharing,
+    ) -> BoxFuture<'a, Result<String, Unavailable>> {
+        match sharing {
+            Sharing::OneInstance => Box::pin(async { Ok(self.stores.fresh(property).await) }),
+            Sharing::ManyInstances => unavailable("one instance works for a group at a time"),
+        }
+    }
+
+    fn open_stores<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Stores> {
+        Box::pin(sql_stores::open(address))
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,6 +99,7 @@ async fn the_embedded_broker_conforms() {
     let embedded = Embedded {
         root: tempfile::tempdir().unwrap(),
         open: Mutex::default(),
+        stores: Files::default(),
     };
     broker::run(Arc::new(embedded)).await.assert_holds();
 }

@@ -17,5 +17,7 @@ mod old_folders;
 mod planted;
 mod retention;
 mod rot;
+#[path = "../../../tidings-testkit/tests/it/sql_stores.rs"]
+mod sql_stores;
 mod trouble;
 mod way;

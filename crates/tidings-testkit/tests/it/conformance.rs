@@ -1,16 +1,20 @@
 //! The broker in memory passes the suite of brokers.
 
+use crate::sql_stores::{self, Files};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tidings_core::BoxFuture;
 use tidings_core::broker::{Broker, BrokerError};
 use tidings_flow::runtime::SystemClock;
 use tidings_testkit::MemoryBroker;
-use tidings_testkit::conformance::broker::{self, Fixture, Traits};
+use tidings_testkit::conformance::broker::{
+    self, Fixture, Sharing, Stores, Traits, Unavailable, unavailable,
+};
 
 /// A broker in memory for each place.
 #[derive(Default)]
 struct InMemory {
+    stores: Files,
     places: Mutex<BTreeMap<String, MemoryBroker>>,
 }
 
@@ -55,6 +59,21 @@ impl Fixture for InMemory {
             let broker = self.places.lock().unwrap()[address].another();
             Ok(Arc::new(broker) as Arc<dyn Broker>)
         })
+    }
+
+    fn fresh_stores<'a>(
+        &'a self,
+        property: &'a str,
+        sharing: Sharing,
+    ) -> BoxFuture<'a, Result<String, Unavailable>> {
+        match sharing {
+            Sharing::OneInstance => Box::pin(async { Ok(self.stores.fresh(property).await) }),
+            Sharing::ManyInstances => unavailable("one instance works for a group at a time"),
+        }
+    }
+
+    fn open_stores<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Stores> {
+        Box::pin(sql_stores::open(address))
     }
 }
 

@@ -9,5 +9,11 @@ mod memory_broker;
 #[cfg(feature = "conformance")]
 #[cfg(test)]
 mod planted;
+#[cfg(feature = "conformance")]
+#[cfg(test)]
+mod planted_stores;
 #[cfg(test)]
 mod scenario;
+#[cfg(feature = "conformance")]
+#[cfg(test)]
+mod sql_stores;

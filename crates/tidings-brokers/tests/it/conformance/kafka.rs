@@ -1,6 +1,6 @@
 //! Kafka passes the suite: a topic for each place, and a prefix for its groups.
 
-use super::{OwnServer, conforms};
+use super::{OwnServer, SuiteStores, conforms, stores};
 use crate::server::{fresh, with};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -18,7 +18,10 @@ use tidings_core::BoxFuture;
 use tidings_core::broker::{Broker, BrokerError};
 use tidings_core::cloudevents::binding::Binding;
 use tidings_flow::runtime::SystemClock;
-use tidings_testkit::conformance::broker::{Fixture, RawListener, RawMessage, Traits, Unavailable};
+use tidings_testkit::conformance::broker::{
+    Fixture, RawListener, RawMessage, Sharing, Stores, Traits, Unavailable,
+};
+use tidings_testkit::database::Server;
 use tidings_testkit::proxy::FaultProxy;
 
 /// The shortest that a broker takes unless it is told otherwise.
@@ -29,6 +32,7 @@ const WAIT: Duration = Duration::from_secs(20);
 
 struct Kafka {
     server: OwnServer,
+    stores: SuiteStores,
 }
 
 /// The topic that an address names.
@@ -93,6 +97,18 @@ impl Fixture for Kafka {
                 .delete_topics(&[topic(address)], &AdminOptions::new())
                 .await;
         })
+    }
+
+    fn fresh_stores<'a>(
+        &'a self,
+        property: &'a str,
+        sharing: Sharing,
+    ) -> BoxFuture<'a, Result<String, Unavailable>> {
+        self.stores.fresh(property, sharing)
+    }
+
+    fn open_stores<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Stores> {
+        stores::open(address)
     }
 
     fn kill_server(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
@@ -240,6 +256,7 @@ fn next(consumer: &BaseConsumer) -> Result<RawMessage, String> {
 async fn kafka_conforms() {
     let kafka = Kafka {
         server: OwnServer::new("kafka"),
+        stores: SuiteStores::new("kafka", Server::Postgres),
     };
     conforms("kafka", kafka).await;
 }

@@ -15,8 +15,10 @@ mod kafka;
 mod nats;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
+mod stores;
 
 use own_server::OwnServer;
+use stores::SuiteStores;
 use tidings_testkit::conformance::broker::{self, Fixture};
 
 /// Runs the suite, unless the tests were told to do without the server.

@@ -1,7 +1,7 @@
 //! NATS JetStream passes the suite: a stream for each place.
 
 use super::own_server::proxied;
-use super::{OwnServer, conforms};
+use super::{OwnServer, SuiteStores, conforms, stores};
 use crate::server::{fresh, with};
 use futures_util::StreamExt as _;
 use std::sync::Arc;
@@ -10,7 +10,10 @@ use tidings_brokers::NatsBroker;
 use tidings_core::BoxFuture;
 use tidings_core::broker::{Broker, BrokerError};
 use tidings_core::cloudevents::binding::Binding;
-use tidings_testkit::conformance::broker::{Fixture, RawListener, RawMessage, Traits, Unavailable};
+use tidings_testkit::conformance::broker::{
+    Fixture, RawListener, RawMessage, Sharing, Stores, Traits, Unavailable,
+};
+use tidings_testkit::database::Server;
 use tidings_testkit::proxy::FaultProxy;
 
 /// A delivery that nobody extends comes again after so many seconds.
@@ -18,6 +21,7 @@ const ACK_WAIT_SECS: u64 = 2;
 
 struct Nats {
     server: OwnServer,
+    stores: SuiteStores,
 }
 
 /// The stream that an address names.
@@ -76,6 +80,18 @@ impl Fixture for Nats {
             // A place that nobody connected to has no stream.
             let _removed = context.delete_stream(stream(address)).await;
         })
+    }
+
+    fn fresh_stores<'a>(
+        &'a self,
+        property: &'a str,
+        sharing: Sharing,
+    ) -> BoxFuture<'a, Result<String, Unavailable>> {
+        self.stores.fresh(property, sharing)
+    }
+
+    fn open_stores<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Stores> {
+        stores::open(address)
     }
 
     fn kill_server(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
@@ -168,6 +184,7 @@ impl RawListener for Listener {
 async fn nats_conforms() {
     let nats = Nats {
         server: OwnServer::new("nats"),
+        stores: SuiteStores::new("nats", Server::Postgres),
     };
     conforms("nats", nats).await;
 }

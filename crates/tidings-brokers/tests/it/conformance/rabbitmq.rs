@@ -1,7 +1,7 @@
 //! RabbitMQ passes the suite: an exchange for each place, with its queues.
 
 use super::own_server::proxied;
-use super::{OwnServer, conforms};
+use super::{OwnServer, SuiteStores, conforms, stores};
 use crate::server::{fresh, with};
 use futures_util::StreamExt as _;
 use lapin::options::{
@@ -17,8 +17,9 @@ use tidings_core::BoxFuture;
 use tidings_core::broker::{Broker, BrokerError};
 use tidings_core::cloudevents::binding::Binding;
 use tidings_testkit::conformance::broker::{
-    Fixture, RawListener, RawMessage, Traits, Unavailable, unavailable,
+    Fixture, RawListener, RawMessage, Sharing, Stores, Traits, Unavailable, unavailable,
 };
+use tidings_testkit::database::Server;
 use tidings_testkit::proxy::FaultProxy;
 
 /// Seen with 3.10.8: "leader call - leader not known" for minutes, until the server is restarted in good order.
@@ -26,6 +27,7 @@ const LEADERLESS: &str = "a quorum queue of a single node that was killed may st
 
 struct RabbitMq {
     server: OwnServer,
+    stores: SuiteStores,
 }
 
 /// The exchange that an address names.
@@ -95,6 +97,18 @@ impl Fixture for RabbitMq {
             let removing = channel.exchange_delete(exchange(address).into(), options);
             let _removed = removing.await;
         })
+    }
+
+    fn fresh_stores<'a>(
+        &'a self,
+        property: &'a str,
+        sharing: Sharing,
+    ) -> BoxFuture<'a, Result<String, Unavailable>> {
+        self.stores.fresh(property, sharing)
+    }
+
+    fn open_stores<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Stores> {
+        stores::open(address)
     }
 
     fn kill_server(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
@@ -223,6 +237,7 @@ impl RawListener for Listener {
 async fn rabbitmq_conforms() {
     let rabbitmq = RabbitMq {
         server: OwnServer::new("rabbitmq"),
+        stores: SuiteStores::new("rabbitmq", Server::MariaDb),
     };
     conforms("rabbitmq", rabbitmq).await;
 }

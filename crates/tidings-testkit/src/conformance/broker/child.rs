@@ -3,6 +3,7 @@
 use super::fixture::Fixture;
 use super::flow;
 use super::ground::{Ground, event};
+use super::killed_worker;
 use super::member::Member;
 use super::report::variable;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,6 +15,8 @@ use tokio::sync::mpsc;
 
 /// Part and address, with a space between.
 const VARIABLE: &str = "TIDINGS_CONFORMANCE_CHILD";
+/// What else a part has to know.
+const DETAIL: &str = "TIDINGS_CONFORMANCE_CHILD_DETAIL";
 /// Begins the lines that are meant for the parent; the test harness prints others.
 const MARK: &str = "conformance: ";
 /// A child whose parent forgot it ends by itself.
@@ -28,6 +31,8 @@ pub(super) enum Part {
     Hold,
     /// Takes a few events and tells by how much its memory grew.
     Sip,
+    /// Handles events that fail, and tells each attempt.
+    Fail,
 }
 
 impl Part {
@@ -36,6 +41,7 @@ impl Part {
             Self::Publish => "publish",
             Self::Hold => "hold",
             Self::Sip => "sip",
+            Self::Fail => "fail",
         }
     }
 }
@@ -48,10 +54,16 @@ pub(super) struct Child {
 
 impl Child {
     pub(super) fn start(ground: &Ground, part: Part) -> Self {
+        Self::start_with(ground, part, "")
+    }
+
+    /// The same with what else it has to know.
+    pub(super) fn start_with(ground: &Ground, part: Part, detail: &str) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut process = Command::new(program)
             .args([ground.fixture.test(), "--exact", "--nocapture"])
             .env(VARIABLE, format!("{} {}", part.name(), ground.address))
+            .env(DETAIL, detail)
             .env_remove("TIDINGS_CONFORMANCE_RESULTS")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -98,12 +110,14 @@ pub(super) async fn play(fixture: &Arc<dyn Fixture>) {
         return;
     };
     let (part, address) = part.split_once(' ').expect("part and address");
+    let detail = variable(DETAIL).unwrap_or_default();
     let ground = Ground::new(Arc::clone(fixture), address.to_owned(), false);
     let playing = async {
         match part {
             "publish" => publish(&ground).await,
             "hold" => hold(&ground).await,
             "sip" => sip(&ground).await,
+            "fail" => killed_worker::work(&ground, &detail).await,
             other => panic!("no child can {other}"),
         }
     };
@@ -113,7 +127,7 @@ pub(super) async fn play(fixture: &Arc<dyn Fixture>) {
 }
 
 /// Past the test harness, which keeps what is printed.
-fn tell(text: &str) {
+pub(super) fn tell(text: &str) {
     let mut out = std::io::stdout().lock();
     // The parent may be gone; then nobody is left to be told.
     let _told = writeln!(out, "\n{MARK}{text}").and_then(|()| out.flush());

@@ -2,12 +2,13 @@
 
 use super::ground::{END_MAX, Ground, pattern};
 use super::report::Verdict;
+use super::stores::Store;
 use super::witness::{Act, Witness, content};
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::broker::{Broker, KeyOrder};
 use tidings_flow::consumer::{
-    Backoff, Consumer, ConsumerBuilder, ConsumerConfig, ConsumerError, RunningConsumer,
+    Backoff, Consumer, ConsumerBuilder, ConsumerConfig, ConsumerError, OnFailure, RunningConsumer,
 };
 
 /// Short waits between attempts: the suite judges what happens, not how long it takes.
@@ -16,6 +17,9 @@ const BACKOFF: Backoff = Backoff {
     max: Duration::from_millis(20),
     jitter_percent: 50,
 };
+
+/// Attempts in place of a consumer that has a store.
+pub(super) const ATTEMPTS: u32 = 2;
 
 /// A consumer of `order.*` in a group, which asks for as much order as the broker has.
 pub(super) fn builder(
@@ -26,6 +30,25 @@ pub(super) fn builder(
     act: Act,
 ) -> ConsumerBuilder {
     without_handler(ground, broker, group).handler(witness.handler(pattern("order.*"), act))
+}
+
+/// The same with a store, in which it keeps what it cannot handle: two attempts in place, later ones after these waits, and a dead letter that holds its key.
+pub(super) fn keeping(
+    ground: &Ground,
+    (broker, store): (&Arc<dyn Broker>, &Store),
+    group: &str,
+    later: &[Duration],
+    (witness, act): (&Arc<Witness>, Act),
+) -> ConsumerBuilder {
+    let is_shared = store.stores.failures.is_shared();
+    builder(ground, broker, group, witness, act)
+        .failures(Arc::clone(&store.stores.failures))
+        .configure(|config| {
+            config.attempts = ATTEMPTS;
+            config.later = later.to_vec();
+            config.on_failure = Some(OnFailure::Hold);
+            config.single_instance |= !is_shared;
+        })
 }
 
 /// The same, before it has a handler.

@@ -59,8 +59,8 @@ pub(super) async fn garbage(ground: Arc<Ground>) -> Verdict {
     Verdict::Pass
 }
 
-/// The dead letters of a group.
-fn letters(seen: &Seen, group: &GroupName) -> Vec<DeadLetter> {
+/// The dead letters of a group, as facts tell them.
+pub(super) fn letters(seen: &Seen, group: &GroupName) -> Vec<DeadLetter> {
     seen.begun
         .iter()
         .filter_map(|it| DeadLetter::from_envelope(&it.envelope).ok())

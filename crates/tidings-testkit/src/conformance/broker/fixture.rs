@@ -2,11 +2,13 @@
 
 use crate::proxy::FaultProxy;
 use bytes::Bytes;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::BoxFuture;
 use tidings_core::broker::{Broker, BrokerError};
 use tidings_core::cloudevents::binding::Binding;
+use tidings_core::store::{DeadLetterStore, FailureStore, OutboxStore, ScheduleStore};
 
 /// An adapter under test.
 ///
@@ -64,6 +66,24 @@ pub trait Fixture: Send + Sync + 'static {
         unavailable("there is no network between client and broker")
     }
 
+    /// An empty place for what groups cannot handle yet and for what is published later. Its address is whatever [`open_stores`](Self::open_stores) needs, also
+    /// in another process.
+    fn fresh_stores<'a>(
+        &'a self,
+        _property: &'a str,
+        _sharing: Sharing,
+    ) -> BoxFuture<'a, Result<String, Unavailable>> {
+        unavailable("the adapter is looked at without a store")
+    }
+
+    /// Connections of their own to such a place.
+    ///
+    /// # Panics
+    /// If there is none, or it does not answer.
+    fn open_stores<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Stores> {
+        panic!("nobody made a store at {address}")
+    }
+
     /// How events are written as messages; `None` where a message is one JSON document, or where there are no messages.
     fn binding(&self) -> Option<Binding> {
         None
@@ -90,6 +110,36 @@ pub trait Fixture: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Box<dyn RawListener>, Unavailable>> {
         unavailable("it has no messages besides envelopes")
     }
+}
+
+/// The ports of one database, where a group keeps what it cannot handle yet and where events wait that are published later.
+#[derive(Clone)]
+pub struct Stores {
+    /// As a consumer has it.
+    pub failures: Arc<dyn FailureStore>,
+    /// As a person has it.
+    pub letters: Arc<dyn DeadLetterStore>,
+    /// Events that are published later.
+    pub schedules: Arc<dyn ScheduleStore>,
+    /// Where facts about dead letters and events whose time has come wait for a relay.
+    pub outbox: Arc<dyn OutboxStore>,
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stores")
+            .field(&self.failures.name())
+            .finish()
+    }
+}
+
+/// Who works with a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// One instance of a group at a time: a file does.
+    OneInstance,
+    /// Several instances, as on several machines: a database server.
+    ManyInstances,
 }
 
 /// Sees messages as a foreign consumer does.

@@ -72,7 +72,7 @@ pub(super) async fn apart(ground: Arc<Ground>) -> Verdict {
 }
 
 /// The lag in events; nothing where the broker cannot tell.
-async fn lag_of(admin: &dyn Admin, group: &GroupName) -> Option<u64> {
+pub(super) async fn lag_of(admin: &dyn Admin, group: &GroupName) -> Option<u64> {
     match admin.lag(group).await {
         Ok(lag) => Some(lag.events),
         Err(BrokerError::Unsupported { .. }) => None,

@@ -16,6 +16,7 @@ mod child;
 mod classic;
 mod closing;
 mod consumer;
+mod deciding;
 mod durability;
 mod failure;
 mod fidelity;
@@ -23,14 +24,21 @@ mod fixture;
 mod flow;
 mod ground;
 mod groups;
+mod killed_worker;
 mod member;
 mod order;
+mod parking;
 mod property;
 mod report;
 mod sharing;
+mod stores;
+mod time;
+mod trouble;
 mod witness;
 
-pub use fixture::{Fixture, RawListener, RawMessage, Traits, Unavailable, unavailable};
+pub use fixture::{
+    Fixture, RawListener, RawMessage, Sharing, Stores, Traits, Unavailable, unavailable,
+};
 pub use report::{Ending, PropertyResult, Report, Verdict};
 
 use ground::Ground;

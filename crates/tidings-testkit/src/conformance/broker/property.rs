@@ -2,7 +2,10 @@
 
 use super::ground::Ground;
 use super::report::Verdict;
-use super::{chaos, classic, closing, durability, failure, fidelity, flow, groups, order, sharing};
+use super::{
+    chaos, classic, closing, deciding, durability, failure, fidelity, flow, groups, killed_worker,
+    order, parking, sharing, time, trouble,
+};
 use std::sync::Arc;
 use tidings_core::BoxFuture;
 
@@ -162,14 +165,59 @@ pub(super) const PROPERTIES: &[Property] = &[
         serial
     ),
     property!(
+        "E1",
+        "a worker killed anywhere on the way of a failure loses nothing, order and attempts included",
+        killed_worker::anywhere
+    ),
+    property!(
+        "E2",
+        "what is put off comes back ahead of its key, and not early",
+        parking::put_off
+    ),
+    property!(
+        "E3",
+        "what is given up is a dead letter that holds its key",
+        parking::given_up
+    ),
+    property!(
         "E4",
         "garbage becomes a dead letter with its raw bytes",
         failure::garbage
     ),
     property!(
+        "E5",
+        "a redriven event goes to its group alone, its key follows in order",
+        parking::redriven
+    ),
+    property!(
+        "E6",
+        "a redrive that is issued several times takes effect once",
+        deciding::redriven_once
+    ),
+    property!(
+        "E7",
+        "what dies each time is not redriven for ever",
+        deciding::redriven_in_vain
+    ),
+    property!(
         "E8",
         "a stale acknowledgement is refused and acknowledges nothing",
         failure::stale
+    ),
+    property!(
+        "E10",
+        "a discarded event lets its key go on",
+        deciding::discarded
+    ),
+    property!(
+        "E11",
+        "a connection that is cut while events are parked loses nothing",
+        trouble::cut
+    ),
+    property!(
+        "E12",
+        "a key that moves to another instance while parked keeps its order",
+        trouble::moving
     ),
     property!("F1", "no more is in flight than allowed", flow::in_flight),
     property!(
@@ -187,6 +235,21 @@ pub(super) const PROPERTIES: &[Property] = &[
         "F4",
         "draining ends in time and loses nothing",
         flow::drained
+    ),
+    property!(
+        "G1",
+        "a scheduled event is published once, and not early",
+        time::scheduled
+    ),
+    property!(
+        "G2",
+        "a cancelled event is not published, a moved one when it is due",
+        time::cancelled
+    ),
+    property!(
+        "G3",
+        "several schedulers publish an event once",
+        time::several
     ),
     property!(
         "H1",

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 const CONNECTIONS: usize = 5;
 
 /// The second instance of a group is refused where one works for it at a time.
-async fn refused(ground: &Ground, group: &str, why: &str) -> Verdict {
+pub(super) async fn refused(ground: &Ground, group: &str, why: &str) -> Verdict {
     let broker = ground.connect().await;
     let first = Member::join(ground, &*broker, group).await;
     assert!(

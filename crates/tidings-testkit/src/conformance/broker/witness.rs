@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidings_core::extract::HandlerContext;
+use tidings_core::seam::Clock as _;
 use tidings_core::{BoxFuture, Envelope, Pattern};
 use tidings_flow::handler::{DeliveryHandler, HandlerResult};
+use tidings_flow::runtime::SystemClock;
 use tokio::sync::Notify;
 
 /// What a test lets a handler do.
@@ -19,6 +21,7 @@ pub(super) struct Witness {
     /// Guards what was seen; held for a look or a push, never across an await.
     seen: Mutex<Seen>,
     changed: Notify,
+    clock: SystemClock,
 }
 
 /// What was seen so far.
@@ -26,6 +29,8 @@ pub(super) struct Witness {
 pub(super) struct Seen {
     /// Every handling in the order in which they began.
     pub(super) begun: Vec<Handling>,
+    /// Every handling that came to its end, in the order in which they ended.
+    pub(super) ended: Vec<Ended>,
     /// Handlings that ended with success, by event, with how often.
     pub(super) done: BTreeMap<String, usize>,
     /// Handlings that were dropped before they ended.
@@ -43,6 +48,17 @@ pub(super) struct Seen {
 pub(super) struct Handling {
     pub(super) attempt: u32,
     pub(super) envelope: Envelope,
+    /// When it began, by the clock of the witness.
+    pub(super) at: Duration,
+}
+
+/// The end of a handling.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    pub(super) event_id: String,
+    /// When, by the clock of the witness.
+    pub(super) at: Duration,
+    pub(super) success: bool,
 }
 
 impl Seen {
@@ -53,6 +69,19 @@ impl Seen {
 
     pub(super) fn running(&self) -> usize {
         self.running.values().sum()
+    }
+
+    /// The handlings of one event, as they began.
+    pub(super) fn attempts_at(&self, event: &Envelope) -> Vec<&Handling> {
+        let of_event = |it: &&Handling| it.envelope.event_id() == event.event_id();
+        self.begun.iter().filter(of_event).collect()
+    }
+
+    /// When the handlings of one event ended, each with whether it succeeded.
+    pub(super) fn ends_of(&self, event: &Envelope) -> Vec<(Duration, bool)> {
+        let ended = self.ended.iter();
+        let of_event = ended.filter(|it| it.event_id == event.event_id());
+        of_event.map(|it| (it.at, it.success)).collect()
     }
 }
 
@@ -125,6 +154,7 @@ impl Witness {
         seen.begun.push(Handling {
             attempt: context.attempt,
             envelope: context.envelope.clone(),
+            at: self.clock.elapsed(),
         });
         drop(seen);
         self.changed.notify_waiters();
@@ -158,6 +188,13 @@ impl Drop for Inside {
         let mut seen = self.witness.seen();
         if let Some(running) = seen.running.get_mut(&self.key) {
             *running -= 1;
+        }
+        if let Some(success) = self.ended {
+            seen.ended.push(Ended {
+                event_id: self.event_id.clone(),
+                at: self.witness.clock.elapsed(),
+                success,
+            });
         }
         match self.ended {
             Some(true) => *seen.done.entry(self.event_id.clone()).or_default() += 1,
@@ -222,6 +259,29 @@ pub(super) fn assert_no_overlap(seen: &Seen) {
         seen.overlaps.len(),
         &seen.overlaps[..seen.overlaps.len().min(3)]
     );
+}
+
+/// No event of a key was begun before the ones published before it of that key had succeeded, those apart that were given up.
+pub(super) fn assert_effects_in_order(seen: &Seen, published: &[Envelope], given_up: &[&str]) {
+    let mut succeeded: BTreeMap<&str, Duration> = BTreeMap::new();
+    for end in seen.ended.iter().filter(|it| it.success) {
+        succeeded.entry(&end.event_id).or_insert(end.at);
+    }
+    for (index, later) in published.iter().enumerate() {
+        let Some(began) = seen.attempts_at(later).first().map(|first| first.at) else {
+            continue;
+        };
+        let before = published[..index].iter().rev();
+        let before = before
+            .filter(|it| it.key() == later.key() && !given_up.contains(&it.event_id()))
+            .find(|it| succeeded.get(it.event_id()).is_none_or(|at| *at > began));
+        assert!(
+            before.is_none(),
+            "{} was begun before {} had succeeded",
+            later.event_id(),
+            before.map_or("", |it| it.event_id())
+        );
+    }
 }
 
 /// Per key, events were begun for the first time in the order in which they were published.

@@ -1,7 +1,7 @@
 //! SNS with SQS, standard and FIFO, and EventBridge pass the suite on moto: a topic or a bus for each place, with its queues.
 
 use super::own_server::proxied;
-use super::{OwnServer, conforms};
+use super::{OwnServer, SuiteStores, conforms, stores};
 use crate::aws::{delete_queues, sqs};
 use crate::server::fresh;
 use aws_sdk_sqs::Client;
@@ -13,8 +13,9 @@ use std::time::Duration;
 use tidings_core::BoxFuture;
 use tidings_core::broker::{Broker, BrokerError};
 use tidings_testkit::conformance::broker::{
-    Fixture, RawListener, RawMessage, Traits, Unavailable, unavailable,
+    Fixture, RawListener, RawMessage, Sharing, Stores, Traits, Unavailable, unavailable,
 };
+use tidings_testkit::database::Server;
 use tidings_testkit::proxy::FaultProxy;
 
 #[cfg(feature = "eventbridge")]
@@ -29,7 +30,9 @@ const ACCOUNT: &str = "123456789012";
 /// So long the message of somebody who vanished is kept from the next one; elsewhere the usual time spares a busy machine.
 const VISIBILITY_SECS: u64 = 5;
 /// Where somebody vanishes, or an answer does on its way.
-const VANISHING: &[&str] = &["A13", "D3", "d4", "D6", "E8", "I1", "J3"];
+const VANISHING: &[&str] = &[
+    "A13", "D3", "d4", "D6", "e1", "E8", "E11", "E12", "I1", "J3",
+];
 
 /// What one of the three has of its own.
 trait Kind: Send + Sync + 'static {
@@ -82,6 +85,7 @@ impl<'a> Place<'a> {
 
 struct Aws<K> {
     server: OwnServer,
+    stores: SuiteStores,
     kind: PhantomData<K>,
 }
 
@@ -89,6 +93,7 @@ impl<K: Kind> Aws<K> {
     async fn conforms() {
         let aws: Self = Self {
             server: OwnServer::number("moto", K::NUMBER, K::NAME),
+            stores: SuiteStores::new(K::NAME, Server::MariaDb),
             kind: PhantomData,
         };
         conforms("moto", aws).await;
@@ -148,6 +153,18 @@ impl<K: Kind> Fixture for Aws<K> {
             delete_queues(place.host, place.name).await;
             K::remove(place).await;
         })
+    }
+
+    fn fresh_stores<'a>(
+        &'a self,
+        property: &'a str,
+        sharing: Sharing,
+    ) -> BoxFuture<'a, Result<String, Unavailable>> {
+        self.stores.fresh(property, sharing)
+    }
+
+    fn open_stores<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Stores> {
+        stores::open(address)
     }
 
     fn kill_server(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
