@@ -1,14 +1,17 @@
 //! Deliveries that cannot be handled, and outcomes that come too late: E4, E8.
 
-use super::consumer::{builder, drain, start, without_handler};
-use super::fixture::RawMessage;
+use super::consumer::{builder, drain, keeping, start, without_handler};
+use super::fixture::{RawMessage, Sharing};
 use super::ground::{Ground, declared, event, publish};
 use super::member::Member;
 use super::report::Verdict;
+use super::stores::Store;
 use super::witness::{Seen, Witness, content};
 use std::sync::Arc;
 use tidings_core::Pattern;
-use tidings_core::broker::{GroupName, SettleAction, SettleError};
+use tidings_core::broker::{Broker, GroupName, SettleAction, SettleError};
+use tidings_core::store::DeathCause;
+use tidings_flow::consumer::RunningConsumer;
 use tidings_flow::dead_letter::DeadLetter;
 
 /// E4: bytes that are no event become a dead letter that has them; what is before and behind is handled.
@@ -23,6 +26,12 @@ pub(super) async fn garbage(ground: Arc<Ground>) -> Verdict {
             .handler(alarms.handler(Pattern::internal(), content()))
     })
     .await;
+
+    let store = Store::fresh(&ground, "e4", Sharing::OneInstance).await.ok();
+    let keeper = match &store {
+        Some(store) => Some(keeper(&ground, &broker, store).await),
+        None => None,
+    };
 
     publish(&*broker, &[event("k", 0)]).await;
     let garbage = ground.fixture.garbage();
@@ -56,7 +65,34 @@ pub(super) async fn garbage(ground: Arc<Ground>) -> Verdict {
     assert!(!letters[0].record.reason.is_empty());
     drain(consumer).await;
     drain(alarm).await;
+    if let (Some(store), Some(keeper)) = (store, keeper) {
+        assert_kept(&store, &ground.group("e4-store"), &garbage).await;
+        drain(keeper).await;
+    }
     Verdict::Pass
+}
+
+/// A group that keeps what it cannot handle in a store.
+async fn keeper(ground: &Ground, broker: &Arc<dyn Broker>, store: &Store) -> RunningConsumer {
+    let witness = Witness::new();
+    start(ground, || {
+        keeping(
+            ground,
+            (broker, store),
+            "e4-store",
+            &[],
+            (&witness, content()),
+        )
+    })
+    .await
+}
+
+/// What is no event is a dead letter of the store, too.
+async fn assert_kept(store: &Store, group: &GroupName, garbage: &[u8]) {
+    let letter = store.until_letter(group, "open", |_| true).await;
+    assert_eq!(letter.envelope.payload_bytes(), garbage, "the raw bytes");
+    assert!(letter.problem.is_some(), "it tells why it is no event");
+    assert_eq!(letter.cause, DeathCause::Unreadable.as_str());
 }
 
 /// The dead letters of a group, as facts tell them.
