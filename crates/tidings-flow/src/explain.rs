@@ -152,28 +152,12 @@ pub enum Whereabouts {
 
 /// Says where an event is in a group, by what is known; the strongest word first: what a person decided, what the store keeps, what the cursor says.
 pub fn explain(known: &Known) -> Whereabouts {
-    if let Some(letter) = &known.letter {
-        match letter.status.as_str() {
-            "open" => {
-                return Whereabouts::DeadLettered {
-                    letter: letter.id.clone(),
-                    reason: letter.reason.clone(),
-                    at: letter.died,
-                };
-            }
-            "discarded" | "edited" => {
-                return Whereabouts::Decided {
-                    what: letter.status.clone(),
-                    reason: letter.decided_why.clone(),
-                };
-            }
-            "redriven" if known.paused.is_none() => {
-                return Whereabouts::Redriven {
-                    letter: letter.id.clone(),
-                };
-            }
-            _ => {}
-        }
+    if let Some(decided) = known
+        .letter
+        .as_ref()
+        .and_then(|letter| told_by_letter(letter, known.paused.is_some()))
+    {
+        return decided;
     }
     if let Some(reason) = known.paused.clone().filter(|_| !is_settled(known)) {
         return Whereabouts::Paused { reason };
@@ -220,6 +204,25 @@ pub fn explain(known: &Known) -> Whereabouts {
             worked_for: known.owner.is_some(),
         },
         _ => Whereabouts::Unknown,
+    }
+}
+
+/// What the newest dead letter of the event says, unless something else is said first.
+fn told_by_letter(letter: &KnownLetter, is_paused: bool) -> Option<Whereabouts> {
+    match letter.status.as_str() {
+        "open" => Some(Whereabouts::DeadLettered {
+            letter: letter.id.clone(),
+            reason: letter.reason.clone(),
+            at: letter.died,
+        }),
+        "discarded" | "edited" => Some(Whereabouts::Decided {
+            what: letter.status.clone(),
+            reason: letter.decided_why.clone(),
+        }),
+        "redriven" if !is_paused => Some(Whereabouts::Redriven {
+            letter: letter.id.clone(),
+        }),
+        _ => None,
     }
 }
 

@@ -212,16 +212,8 @@ impl Pipeline {
             None => cause,
         };
         let is_row = work.kept.is_some();
-        let origin = work.origin();
         let handler = work.handler;
-        let buried = match (is_row, holds) {
-            (true, _) => Buried::Row { lane, holds },
-            (false, true) => Buried::Holds { lane, origin },
-            (false, false) => Buried::GoesOn {
-                lane: key,
-                token: origin.token,
-            },
-        };
+        let buried = buried_of(&work, key, holds);
         let burial = Burial {
             delivery: parked_of(work, lane, attempt),
             handler,
@@ -468,6 +460,19 @@ fn lane_of(work: &Work) -> LaneId {
     match &work.kept {
         Some(kept) => kept.lane,
         None => LaneId::of(&work.envelope),
+    }
+}
+
+/// What becomes of a delivery once its death is recorded.
+fn buried_of(work: &Work, key: LaneKey, holds: bool) -> Buried {
+    let (lane, origin) = (lane_of(work), work.origin());
+    match (work.kept.is_some(), holds) {
+        (true, _) => Buried::Row { lane, holds },
+        (false, true) => Buried::Holds { lane, origin },
+        (false, false) => Buried::GoesOn {
+            lane: key,
+            token: origin.token,
+        },
     }
 }
 
