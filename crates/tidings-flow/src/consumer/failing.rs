@@ -229,9 +229,7 @@ impl Pipeline {
         });
         match (is_row, holds) {
             (true, true) => state.parked.put_back(lane),
-            (true, false) => {
-                state.row_leaves(lane, DedupeKey::of(&head), self.clock.elapsed());
-            }
+            (true, false) => state.row_leaves(lane, &head, self.clock.elapsed()),
             (false, true) => {
                 state.parked.drop_fetched(lane);
                 state.parked.park(lane, 1);
@@ -282,7 +280,6 @@ impl Pipeline {
         count: impl FnOnce(&mut super::stats::ConsumerStats),
     ) -> Completion {
         let work = running.item;
-        let event = DedupeKey::of(&work.envelope);
         let mut state = self.lock();
         count(&mut state.counts);
         let closed = match is_new {
@@ -290,8 +287,9 @@ impl Pipeline {
             false => None,
         };
         match work.kept {
-            Some(kept) => state.finish_row(&kept, event, self.clock.elapsed()),
+            Some(kept) => state.finish_row(&kept, &work.envelope, self.clock.elapsed()),
             None => {
+                let event = DedupeKey::of(&work.envelope);
                 let change = FailureChange::Succeeded { event };
                 state.keep.push(change, Then::Ack(work.token));
             }
@@ -376,7 +374,7 @@ impl Pipeline {
 
 impl super::pipeline::State {
     /// A row in the lane table is done with: the store is told.
-    pub(super) fn finish_row(&mut self, kept: &Kept, event: DedupeKey, now: Duration) {
+    pub(super) fn finish_row(&mut self, kept: &Kept, envelope: &Envelope, now: Duration) {
         let lane = kept.lane;
         self.keep.push(
             FailureChange::Finish { id: kept.id },
@@ -386,7 +384,7 @@ impl super::pipeline::State {
                 put_off: None,
             },
         );
-        self.row_leaves(lane, event, now);
+        self.row_leaves(lane, envelope, now);
     }
 
     /// Nothing more is fetched or started.

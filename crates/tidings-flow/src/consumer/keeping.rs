@@ -340,9 +340,9 @@ impl State {
     }
 
     /// A row is being taken out of the store.
-    pub(super) fn row_leaves(&mut self, lane: LaneId, event: DedupeKey, now: Duration) {
+    pub(super) fn row_leaves(&mut self, lane: LaneId, envelope: &Envelope, now: Duration) {
         self.parked.leaves(lane);
-        self.note_finished(lane, event, now);
+        self.note_finished(lane, DedupeKey::of(envelope), now);
     }
 
     /// Settles a delivery.

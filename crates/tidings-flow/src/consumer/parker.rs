@@ -14,7 +14,6 @@ use crate::dead_letter::History;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_core::DedupeKey;
 use tidings_core::broker::{Position, Token};
 use tidings_core::limits::{
     PARKED_LEASE, PARKED_LOOK_IDLE_INTERVAL, PARKED_LOOK_INTERVAL, PARKED_REFRESH_INTERVAL,
@@ -332,8 +331,7 @@ impl Parker {
         state.table.deliver_ahead(key, items.into_iter());
         for row in unwanted {
             state.counts.skipped += 1;
-            let event = DedupeKey::of(&row.envelope);
-            state.finish_row(&kept_of(&row), event, pipeline.clock.elapsed());
+            state.finish_row(&kept_of(&row), &row.envelope, pipeline.clock.elapsed());
         }
         pipeline.wake_after(state);
     }
