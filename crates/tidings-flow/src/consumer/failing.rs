@@ -4,7 +4,7 @@
 //! is durable.
 
 use super::keeping::{Burial, Buried, Change, GIVEN_UP, Keeping, Kept, PutOff, Then, parked_of};
-use super::lane::Running;
+use super::lane::{LaneKey, Running};
 use super::observer::Notice;
 use super::pipeline::{Completion, Pipeline, Trouble, Work};
 use super::policy::{Decision, OnFailure, Trial};
