@@ -27,7 +27,7 @@ impl Pipeline {
     /// Takes a suspected delivery to where it goes on.
     pub(super) async fn handle_suspect(&self, mut running: Running<Work>) -> Completion {
         if self.may_be_elsewhere(&running.item) {
-            return self.leave_row(running);
+            return self.leave_row(&running);
         }
         let noted = running.attempt.saturating_sub(1);
         let died = deaths_of(&running.item, noted);
@@ -58,7 +58,7 @@ impl Pipeline {
         self.note_risk(&running).await;
         if self.may_be_elsewhere(&running.item) {
             // The store took so long that somebody else may be at it by now.
-            return self.leave_row(running);
+            return self.leave_row(&running);
         }
         let began = match self.observer {
             Some(_) => self.clock.elapsed(),
@@ -92,7 +92,7 @@ impl Pipeline {
     }
 
     /// Leaves a row and what was fetched behind it to whoever picks up what is due by now.
-    fn leave_row(&self, running: Running<Work>) -> Completion {
+    fn leave_row(&self, running: &Running<Work>) -> Completion {
         let mut state = self.lock();
         if let Some(kept) = &running.item.kept {
             state.parked.drop_fetched(kept.lane);
