@@ -21,9 +21,36 @@ async fn the_tables_are_made_once_and_by_two_processes_at_the_same_time() {
 
         assert_eq!(place.number("SELECT COUNT(*) FROM outbox").await, 0);
         assert_eq!(place.number("SELECT COUNT(*) FROM inbox").await, 0);
-        let versions = "SELECT COUNT(*) FROM tidings_schema WHERE version = 1";
+        let versions = "SELECT COUNT(*) FROM tidings_schema";
         let parts = i64::try_from(Part::ALL.len()).unwrap();
         assert_eq!(place.number(versions).await, parts, "{kind:?}");
+        let newest = "SELECT version FROM tidings_schema WHERE part = 'failure'";
+        assert_eq!(place.number(newest).await, 2, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn tables_of_the_first_version_get_what_came_later_and_keep_what_they_hold() {
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "first_version").await else {
+            continue;
+        };
+        let parts = [Part::Outbox, Part::Failure];
+        schema::migrate(&place.database, &parts).await.unwrap();
+        // As the first version left it.
+        place.run("DROP TABLE tidings_circuit").await;
+        let set_back = "UPDATE tidings_schema SET version = 1 WHERE part = 'failure'";
+        place.run(set_back).await;
+        let group =
+            "INSERT INTO tidings_group (consumer, paused_why, changed_us) VALUES ('a', 'b', 1)";
+        place.run(group).await;
+
+        schema::migrate(&place.database, &parts).await.unwrap();
+
+        let circuits = "SELECT COUNT(*) FROM tidings_circuit";
+        assert_eq!(place.number(circuits).await, 0, "{kind:?}");
+        let groups = "SELECT COUNT(*) FROM tidings_group";
+        assert_eq!(place.number(groups).await, 1, "{kind:?}");
     }
 }
 

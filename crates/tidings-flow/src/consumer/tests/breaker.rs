@@ -191,6 +191,7 @@ async fn the_store_knows_for_others_how_the_circuit_stands() {
     shop.stage.until("it is told", is_told).await;
     // A process that is killed cannot tell; the next one does.
     drop(consumer);
+    shop.stage.settle_down().await;
     shop.heals();
     let consumer = shop.start().await;
     shop.stage.idle(&consumer).await;
