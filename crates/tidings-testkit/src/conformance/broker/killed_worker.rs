@@ -312,7 +312,7 @@ async fn handle(context: HandlerContext, halt: Arc<Halt>) -> Result<(), HandlerE
     if key == KEY {
         return Err(HandlerError::permanent_message("never"));
     }
-    if number % 2 == 0 && context.attempt <= FAILURES {
+    if number.is_multiple_of(2) && context.attempt <= FAILURES {
         return Err(HandlerError::transient_message("not yet"));
     }
     tell(&format!("done {key} {number}"));
