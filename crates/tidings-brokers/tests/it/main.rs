@@ -29,5 +29,9 @@ mod sns_sqs;
     feature = "rabbitmq",
     feature = "sns_sqs"
 ))]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a panic of a test is its failure report"
+)]
 #[path = "../../../tidings-testkit/tests/it/sql_stores.rs"]
 mod sql_stores;
