@@ -3,7 +3,6 @@
 use crate::store_arguments::SharedStore;
 use crate::when::Length;
 use clap::Args;
-use std::fmt;
 use std::str::FromStr;
 use tidings::limits::BREAKER_OUTCOMES_MAX;
 use tidings::{Breaker, OnOpen};
@@ -21,14 +20,19 @@ pub(crate) struct Failing {
     /// What happens to later events of a key whose event became a dead letter: hold, unless the group is unordered or has no store
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) on_failure: Option<OnFailure>,
-    /// Wait when so many of the last handlings failed, as FAILURES/OF: no attempt is counted meanwhile, and nothing is parked or given up. A key that fails counts once, an error of the event itself not at all. Or: never
-    #[arg(long, value_name = "N/M", default_value_t = BreakAfter::default())]
-    pub(crate) break_after: BreakAfter,
+    /// Wait when so many of the last handlings failed, as FAILURES/OF: no attempt is counted meanwhile, and nothing is parked or given up. A key that fails counts once, an error of the event itself not at all. 9/10 is a rule for many keys, 3/3 one for few
+    #[arg(long, value_name = "N/M")]
+    pub(crate) break_after: Option<BreakAfter>,
     /// Then try one event after this long; the wait doubles up to 5m, or up to this if it is longer, while what is tried fails
-    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    #[arg(
+        long,
+        default_value = "30s",
+        value_name = "DURATION",
+        requires = "break_after"
+    )]
     pub(crate) probe_after: Length,
     /// What happens then: wait until an event that is tried succeeds, or stop with exit code 69, for a supervisor that starts the command again later
-    #[arg(long, value_enum, default_value_t = OnBreak::Wait, value_name = "WHAT")]
+    #[arg(long, value_enum, default_value_t = OnBreak::Wait, value_name = "WHAT", requires = "break_after")]
     pub(crate) on_break: OnBreak,
     /// Start so many handlings a second at most, retries included: N or N/s
     #[arg(long, value_name = "N/s", value_parser = rate)]
@@ -40,9 +44,7 @@ pub(crate) struct Failing {
 impl Failing {
     /// The circuit breaker that the flags ask for, if any.
     pub(crate) fn breaker(&self) -> Option<Breaker> {
-        let BreakAfter::Of { failures, of } = self.break_after else {
-            return None;
-        };
+        let BreakAfter { failures, of } = self.break_after?;
         let otherwise = Breaker::default();
         Some(Breaker {
             failures,
@@ -57,45 +59,24 @@ impl Failing {
     }
 }
 
-/// How many of how many newest outcomes must be failures, if they are counted at all.
+/// How many of how many newest outcomes must be failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BreakAfter {
-    Of { failures: usize, of: usize },
-    Never,
-}
-
-impl Default for BreakAfter {
-    fn default() -> Self {
-        let Breaker { failures, of, .. } = Breaker::default();
-        Self::Of { failures, of }
-    }
-}
-
-impl fmt::Display for BreakAfter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Of { failures, of } => write!(f, "{failures}/{of}"),
-            Self::Never => f.write_str("never"),
-        }
-    }
+pub(crate) struct BreakAfter {
+    failures: usize,
+    of: usize,
 }
 
 impl FromStr for BreakAfter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "never" {
-            return Ok(Self::Never);
-        }
         let numbers = text.split_once('/').and_then(|(failures, of)| {
             let (failures, of) = (failures.parse().ok()?, of.parse().ok()?);
             let fits = (1..=of).contains(&failures) && of <= BREAKER_OUTCOMES_MAX;
-            fits.then_some(Self::Of { failures, of })
+            fits.then_some(Self { failures, of })
         });
         numbers.ok_or_else(|| {
-            format!(
-                "{text:?} is no rule; write it like 9/10, up to {BREAKER_OUTCOMES_MAX}, or never"
-            )
+            format!("{text:?} is no rule; write it like 9/10, of {BREAKER_OUTCOMES_MAX} at most")
         })
     }
 }
@@ -143,11 +124,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_written_as_it_is_read() {
-        for text in ["9/10", "1/1", "never"] {
-            assert_eq!(text.parse::<BreakAfter>().unwrap().to_string(), text);
+    fn a_rule_is_so_many_failures_of_so_many_outcomes() {
+        for (text, failures, of) in [("9/10", 9, 10), ("1/1", 1, 1), ("3/3", 3, 3)] {
+            assert_eq!(text.parse(), Ok(BreakAfter { failures, of }));
         }
-        assert_eq!("9/10".parse(), Ok(BreakAfter::default()));
     }
 
     #[test]

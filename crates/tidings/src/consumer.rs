@@ -166,16 +166,10 @@ impl ConsumerBuilder {
         self
     }
 
-    /// When the group waits because everything fails, and when it tries again: with 9 failures among the last 10 outcomes, and after 30 seconds, unless given. While it waits no attempt is counted and
-    /// nothing is parked or given up; see [`Breaker`].
+    /// Lets the group wait where everything fails, as the [`Breaker`] says: meanwhile no attempt is counted and nothing is parked or given up. Without one the group goes on until every event is
+    /// parked or a dead letter, and only a [`Policy`] that says so lets it wait.
     pub fn breaker(mut self, breaker: Breaker) -> Self {
         self.config.breaker = Some(breaker);
-        self
-    }
-
-    /// Goes on even if everything fails, until every event is parked or a dead letter; only a [`Policy`] that says so lets the group wait.
-    pub fn without_breaker(mut self) -> Self {
-        self.config.breaker = None;
         self
     }
 

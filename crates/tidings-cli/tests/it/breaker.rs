@@ -54,13 +54,17 @@ impl Shop {
             "4",
             "--attempts",
             "2",
-            "--probe-after",
-            "100ms",
             "--until-end",
             "-o",
             "json",
         ];
         tidings([&arguments[..], more].concat()).data(&self.place.data())
+    }
+
+    /// With a circuit breaker of this rule.
+    fn run_with(&self, rule: &str, more: &[&str]) -> Tidings {
+        let breaker = ["--break-after", rule, "--probe-after", "100ms"];
+        self.run(&[&breaker[..], more].concat())
     }
 
     fn attempts(&self) -> Vec<String> {
@@ -110,7 +114,7 @@ fn tried_in_vain(running: &Running, times: usize) {
 #[test]
 fn a_provider_that_is_down_costs_a_few_attempts_and_no_dead_letter_even_across_a_kill() {
     let shop = Shop::new();
-    let running = shop.run(&[]).start();
+    let running = shop.run_with("9/10", &[]).start();
     let opened = running.heard("circuit open");
     assert!(opened.contains("the provider is down"), "{opened}");
     tried_in_vain(&running, 2);
@@ -119,7 +123,7 @@ fn a_provider_that_is_down_costs_a_few_attempts_and_no_dead_letter_even_across_a
     assert!(tried <= 9 + 4 + 4, "{tried} attempts");
     running.kill();
 
-    let mut running = shop.run(&["--listen", "0"]).start();
+    let mut running = shop.run_with("9/10", &["--listen", "0"]).start();
     running.heard("circuit open");
     let address = address(&running);
     until("the figures tell", || {
@@ -170,9 +174,7 @@ fn under_a_supervisor_it_stops_with_a_code_of_its_own_and_uses_up_no_attempts() 
     let shop = Shop::new();
 
     for _ in 0..4 {
-        let answer = shop
-            .run(&["--on-break", "stop", "--break-after", "3/3"])
-            .run();
+        let answer = shop.run_with("3/3", &["--on-break", "stop"]).run();
 
         assert_eq!(answer.code, Some(69), "{}", answer.stderr);
         assert!(answer.stderr.contains("error[TD0036]"), "{}", answer.stderr);
@@ -188,7 +190,7 @@ fn under_a_supervisor_it_stops_with_a_code_of_its_own_and_uses_up_no_attempts() 
         );
     }
     shop.heals();
-    let answer = shop.run(&["--on-break", "stop"]).ok();
+    let answer = shop.run_with("9/10", &["--on-break", "stop"]).ok();
 
     shop.check(&answer);
 }
@@ -196,7 +198,7 @@ fn under_a_supervisor_it_stops_with_a_code_of_its_own_and_uses_up_no_attempts() 
 #[test]
 fn a_pause_by_a_person_and_the_end_work_while_the_circuit_is_open() {
     let shop = Shop::new();
-    let running = shop.run(&[]).start();
+    let running = shop.run_with("9/10", &[]).start();
     running.heard("circuit open");
     let decide = |what: &str, why: &[&str]| {
         tidings([&["consumer", what, "payment"], why].concat())
@@ -209,7 +211,7 @@ fn a_pause_by_a_person_and_the_end_work_while_the_circuit_is_open() {
     assert!(!ended.stderr.contains("error["), "{}", ended.stderr);
 
     shop.heals();
-    let mut running = shop.run(&[]).start();
+    let mut running = shop.run_with("9/10", &[]).start();
     running.heard("paused  repairing");
     decide("resume", &["--reason", "repaired"]);
 
@@ -220,11 +222,10 @@ fn a_pause_by_a_person_and_the_end_work_while_the_circuit_is_open() {
 }
 
 #[test]
-fn who_does_not_want_a_breaker_gets_dead_letters() {
+fn who_asks_for_no_breaker_gets_dead_letters() {
     let shop = Shop::new();
 
-    let flags = ["--break-after", "never", "--on-failure", "continue"];
-    let answer = shop.run(&flags).ok();
+    let answer = shop.run(&["--on-failure", "continue"]).ok();
 
     let summary: Value = answer.json();
     assert_eq!(summary["dead_lettered"], EVENTS, "{summary}");

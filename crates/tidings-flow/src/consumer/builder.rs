@@ -76,7 +76,7 @@ impl Default for ConsumerConfig {
             policies: Policies::default(),
             on_failure: None,
             rate_max: None,
-            breaker: Some(Breaker::default()),
+            breaker: None,
             parked_max: PARKED_DEFAULT,
             parked_of_key_max: PARKED_OF_KEY_DEFAULT,
             code_version: String::new(),

@@ -51,10 +51,9 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitC
     if let Some(rate) = failing.rate {
         builder = builder.rate_max(rate);
     }
-    builder = match failing.breaker() {
-        Some(breaker) => builder.breaker(breaker),
-        None => builder.without_breaker(),
-    };
+    if let Some(breaker) = failing.breaker() {
+        builder = builder.breaker(breaker);
+    }
     if let Some(policy) = failing.on_failure {
         builder = builder.on_failure(policy.into());
     }

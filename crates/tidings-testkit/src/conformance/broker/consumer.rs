@@ -60,8 +60,6 @@ pub(super) fn without_handler(
     let order = broker.capabilities().key_order;
     Consumer::builder(Arc::clone(broker), ground.group(group)).config(ConsumerConfig {
         backoff: BACKOFF,
-        // Much fails here on purpose, and nothing is to wait for better times.
-        breaker: None,
         unordered: order == KeyOrder::None,
         single_instance: order == KeyOrder::OneInstance,
         ..ConsumerConfig::default()
