@@ -2,6 +2,8 @@
 
 use rustix::event::{PollFd, PollFlags};
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -384,9 +386,21 @@ impl Halted {
         });
         let pid = i32::try_from(owner.id()).expect("a process id is small");
         let pid = rustix::process::Pid::from_raw(pid).expect("a process id is not zero");
-        rustix::process::kill_process(pid, rustix::process::Signal::STOP)
+        let halted = Self { _owner: owner, pid };
+        until("the owner is stopped outside a transaction", || {
+            halted.stop();
+            let is_free = may_write(&file);
+            if !is_free {
+                halted.go_on();
+            }
+            is_free
+        });
+        halted
+    }
+
+    fn stop(&self) {
+        rustix::process::kill_process(self.pid, rustix::process::Signal::STOP)
             .expect("the process is ours");
-        Self { _owner: owner, pid }
     }
 
     /// Lets it go on.
@@ -394,6 +408,24 @@ impl Halted {
         rustix::process::kill_process(self.pid, rustix::process::Signal::CONT)
             .expect("the process is ours");
     }
+}
+
+/// Whether nobody holds the lock under which a file of SQLite is written.
+fn may_write(file: &str) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let options: SqliteConnectOptions = file.parse().expect("a URL of a file");
+        let options = options.busy_timeout(Duration::from_millis(200));
+        let mut connection = options.connect().await.expect("the file can be opened");
+        let begun = sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut connection)
+            .await;
+        connection.close().await.expect("it is closed");
+        begun.is_ok()
+    })
 }
 
 /// Whether repetitions should be few.
