@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidings_core::Timestamp;
 use tidings_core::limits::{
     BREAKER_FAILURES_DEFAULT, BREAKER_KEYS_MAX, BREAKER_OUTCOMES_DEFAULT,
-    BREAKER_PROBE_AFTER_DEFAULT, BREAKER_PROBE_MAX_DEFAULT, RETRY_AFTER_MAX,
+    BREAKER_PROBE_AFTER_DEFAULT, BREAKER_PROBE_MAX_DEFAULT,
 };
 use tidings_core::store::OpenCircuit;
 
@@ -115,7 +115,7 @@ pub(crate) struct Failed<'a> {
     pub(crate) reason: &'a str,
     /// Whether its policy opens the circuit at once.
     pub(crate) pauses_group: bool,
-    /// How long the handler asks to wait.
+    /// How long the handler asks to wait, within the limit of it.
     pub(crate) asked: Option<Duration>,
     pub(crate) now: Duration,
     /// The same moment for people.
@@ -307,8 +307,7 @@ impl Circuit {
             jitter_percent: PROBE_JITTER_PERCENT,
         };
         let wait = backoff.delay(opened.probes_failed.saturating_add(1), failed.random);
-        let asked = failed.asked.unwrap_or_default().min(RETRY_AFTER_MAX);
-        let probe_in = wait.max(asked);
+        let probe_in = wait.max(failed.asked.unwrap_or_default());
         opened.probe_at = failed.at.plus(probe_in);
         failed.reason.clone_into(&mut opened.reason);
         self.phase = Phase::Open {

@@ -237,10 +237,7 @@ impl Pipeline {
             (false, false) => {
                 // Delivered again after the end of this process, it is not handled again.
                 let event = DedupeKey::of(&head);
-                let attempts = GIVEN_UP;
-                let mark = FailureChange::Attempted { event, attempts };
-                state.keep.push(mark, Then::Nothing);
-                state.keep.mark(event, self.clock.elapsed());
+                state.keep.give_up(event, self.clock.elapsed());
             }
         }
         if holds {

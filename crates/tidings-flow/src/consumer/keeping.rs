@@ -228,6 +228,13 @@ impl Keep {
         self.tokens = self.tokens.saturating_sub(tokens);
         forgotten
     }
+
+    /// Lets the store remember for a while that an event is not to be handled again.
+    pub(super) fn give_up(&mut self, event: DedupeKey, now: Duration) {
+        let attempts = GIVEN_UP;
+        self.push(FailureChange::Attempted { event, attempts }, Then::Nothing);
+        self.mark(event, now);
+    }
 }
 
 /// Events whose rows were handled or given up a short while ago: the delivery from which a row was parked may come again, because its settlement did not reach the broker.
@@ -332,10 +339,7 @@ impl State {
     fn note_finished(&mut self, lane: LaneId, event: DedupeKey, now: Duration) {
         self.finished.add(event, now);
         if self.parked.is_inherited(lane) {
-            let attempts = GIVEN_UP;
-            let mark = FailureChange::Attempted { event, attempts };
-            self.keep.push(mark, Then::Nothing);
-            self.keep.mark(event, now);
+            self.keep.give_up(event, now);
         }
     }
 
