@@ -2,6 +2,7 @@
 
 pub(crate) mod database;
 pub(crate) mod failures;
+pub(crate) mod queue;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -80,6 +81,12 @@ impl Clock for ManualClock {
 /// Chance that counts.
 #[derive(Default)]
 pub(crate) struct CountingChance(AtomicU64);
+
+impl CountingChance {
+    pub(crate) fn starting_at(count: u64) -> Self {
+        Self(AtomicU64::new(count))
+    }
+}
 
 impl Chance for CountingChance {
     fn next_u64(&self) -> u64 {

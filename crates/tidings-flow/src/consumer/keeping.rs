@@ -283,7 +283,15 @@ pub(super) fn tokens_of(keepings: &[Keeping]) -> usize {
 
 impl State {
     /// Parks an arrival behind its lane, if that is parked; else gives it back.
-    pub(super) fn park_behind(&mut self, work: Work, lane: LaneId, failures: u32) -> Option<Work> {
+    pub(super) fn park_behind(
+        &mut self,
+        work: Work,
+        (key, lane): (LaneKey, LaneId),
+        failures: u32,
+    ) -> Option<Work> {
+        if !self.table.has(key) {
+            self.parked.has_nothing_older(lane);
+        }
         if !self.parked.takes(lane) {
             return Some(work);
         }

@@ -274,7 +274,7 @@ impl Parker {
         let pipeline = &self.pipeline;
         {
             let mut state = pipeline.lock();
-            if state.parked.rows_of(lane) == 0 {
+            if !state.parked.has(lane) {
                 return Ok(());
             }
             let lane_told = ParkedLane {

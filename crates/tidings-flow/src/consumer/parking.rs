@@ -36,10 +36,14 @@ struct Lane {
     open: bool,
     /// When something about it last changed here: what the store said before is out of date.
     touched: u64,
+    /// When the store last said that it has rows: that it had none before is out of date.
+    told: u64,
     /// Whether its head is held by a dead letter, as far as this process knows.
     held: bool,
     /// Whether rows of it were parked elsewhere: by an earlier run or by another instance.
     inherited: bool,
+    /// Whether it may have rows that others parked, beside those that are counted: it is not forgotten before the store was looked at.
+    unsure: bool,
     /// When its oldest row was parked, by the clock of this process, which may have begun later: in microseconds, so that it can be before its zero.
     since: i64,
 }
@@ -60,7 +64,12 @@ impl Lane {
         self.phase == Phase::Resting
             && self.coming == 0
             && self.changing == 0
-            && self.touched <= turn
+            && self.is_untouched_since(turn)
+    }
+
+    /// Whether nothing was learnt of it since a turn.
+    fn is_untouched_since(&self, turn: u64) -> bool {
+        self.touched <= turn && self.told <= turn
     }
 }
 
@@ -100,6 +109,11 @@ impl ParkedLanes {
         self.lanes.get(&lane).map_or(0, |lane| lane.rows)
     }
 
+    /// Whether a lane is parked, as far as this process knows.
+    pub(crate) fn has(&self, lane: LaneId) -> bool {
+        self.lanes.contains_key(&lane)
+    }
+
     /// Lanes that are being worked on, or whose rows are being fetched.
     pub(crate) fn busy(&self) -> usize {
         self.busy
@@ -127,6 +141,15 @@ impl ParkedLanes {
         self.lanes.get(&lane).is_some_and(|lane| !lane.open)
     }
 
+    /// The lane table has nothing of a lane: what arrives while its rows are being fetched is newer than they are.
+    pub(crate) fn has_nothing_older(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && lane.phase == Phase::Fetching
+        {
+            lane.open = false;
+        }
+    }
+
     /// Whether rows of a lane were parked by somebody else.
     pub(crate) fn is_inherited(&self, lane: LaneId) -> bool {
         self.lanes.get(&lane).is_some_and(|lane| lane.inherited)
@@ -144,8 +167,10 @@ impl ParkedLanes {
             changing: 0,
             open: false,
             touched: 0,
+            told: 0,
             held: false,
             inherited: false,
+            unsure: false,
             since: now,
         });
         lane.rows += count;
@@ -204,8 +229,10 @@ impl ParkedLanes {
             // Until it is known whether the lane table has older deliveries of it.
             open: true,
             touched: turn,
+            told: turn,
             held: false,
             inherited: true,
+            unsure: false,
             since: self.now,
         };
         self.lanes.insert(told.lane, lane);
@@ -232,7 +259,7 @@ impl ParkedLanes {
             return;
         }
         // A person took its rows away, unless something came in the meantime; or those there are not due.
-        let is_gone = is_empty && lane.coming == 0 && lane.touched <= turn;
+        let is_gone = is_empty && lane.coming == 0 && lane.is_untouched_since(turn);
         if is_gone {
             self.forget(id);
         } else {
@@ -288,7 +315,7 @@ impl ParkedLanes {
         if lane.phase != Phase::Emptying || lane.changing > 0 {
             return false;
         }
-        let is_empty = lane.rows == 0 && lane.coming == 0;
+        let is_empty = lane.rows == 0 && lane.coming == 0 && !lane.unsure;
         if is_empty {
             self.forget(id);
         } else {
@@ -322,9 +349,14 @@ impl ParkedLanes {
                     self.rows = self.rows - lane.rows + one.rows;
                     lane.inherited |= one.rows > lane.rows;
                     lane.rows = one.rows;
+                    lane.unsure = false;
                     self.learn(one);
                 }
-                Some(_) => {}
+                // Which of the rows that it told are those on their way here, and which somebody else's, cannot be said.
+                Some(lane) => {
+                    lane.unsure = true;
+                    self.learn_rows(one.lane);
+                }
                 None => {
                     self.park(one.lane, one.rows);
                     self.arrived(one.lane, one.rows);
@@ -341,8 +373,17 @@ impl ParkedLanes {
         doubtful
     }
 
+    /// The store has rows of a lane, whatever it said before.
+    fn learn_rows(&mut self, id: LaneId) {
+        self.turn += 1;
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.told = self.turn;
+        }
+    }
+
     /// Takes over what only the store knows of a lane.
     fn learn(&mut self, told: &ParkedLane) {
+        self.learn_rows(told.lane);
         let now = self.now;
         if let (Some(lane), Some(oldest)) = (self.lanes.get_mut(&told.lane), told.oldest) {
             lane.since = now.saturating_sub(micros(oldest));
@@ -370,7 +411,8 @@ impl ParkedLanes {
     /// Forgets a lane without rows.
     fn forget_if_empty(&mut self, id: LaneId) {
         let is_empty = self.lanes.get(&id).is_some_and(|lane| {
-            lane.rows == 0 && lane.coming == 0 && lane.changing == 0 && lane.phase == Phase::Resting
+            let is_still = lane.coming == 0 && lane.changing == 0 && !lane.unsure;
+            lane.rows == 0 && is_still && lane.phase == Phase::Resting
         });
         if is_empty {
             self.forget(id);

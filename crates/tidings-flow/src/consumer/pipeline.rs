@@ -243,7 +243,7 @@ impl Pipeline {
             };
             let work = if parked {
                 let parked_as = parked_as.unwrap_or_else(|| LaneId::of(&work.envelope));
-                match state.park_behind(work, parked_as, failures) {
+                match state.park_behind(work, (lane, parked_as), failures) {
                     Some(work) => work,
                     None => {
                         self.check_caps(&mut state, parked_as);

@@ -1,10 +1,10 @@
 //! A store of failures in memory, as a database keeps it; a test plays the operator by changing its rows.
 
-use super::ManualClock;
+use super::{CountingChance, ManualClock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tidings_core::seam::Clock;
+use tidings_core::seam::{Chance, Clock};
 use tidings_core::store::{
     DeathRecord, Decision, Due, FailureChange, FailureState, FailureStore, LaneId, OpenCircuit,
     ParkedDelivery, ParkedId, ParkedLane, StoreError,
@@ -26,6 +26,8 @@ pub(crate) struct FailuresState {
     pub(crate) follows: bool,
     /// The one that picked it up said that it does not any more.
     pub(crate) lead_given_up: bool,
+    /// Who picks up what is due, and until when.
+    lead: Option<(String, Timestamp)>,
     /// Every attempt count ever noted, in order.
     pub(crate) noted: Vec<(DedupeKey, u32)>,
     next: i64,
@@ -45,6 +47,8 @@ pub(crate) struct FakeFailures {
     pub(crate) yields: bool,
     /// So many times others have their turn before and after each change.
     pub(crate) slowness: usize,
+    /// With it, `slowness` is the most of it, and each change differs.
+    pub(crate) uneven: Option<Arc<CountingChance>>,
 }
 
 impl FakeFailures {
@@ -55,6 +59,7 @@ impl FakeFailures {
             shared: true,
             yields: false,
             slowness: 0,
+            uneven: None,
         }
     }
 
@@ -108,7 +113,10 @@ impl FakeFailures {
     }
 
     async fn pause(&self) {
-        let times = if self.yields { 1 } else { self.slowness };
+        let mut times = if self.yields { 1 } else { self.slowness };
+        if let Some(chance) = &self.uneven {
+            times = (chance.next_u64() >> 32) as usize % (times + 1);
+        }
         for _ in 0..times {
             tokio::task::yield_now().await;
         }
@@ -348,14 +356,21 @@ impl FailureStore for FakeFailures {
     fn lead<'a>(
         &'a self,
         _group: &'a str,
-        _owner: &'a str,
+        owner: &'a str,
         lease: Duration,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             self.pause().await;
+            let now = self.clock.now();
             let mut state = self.lock();
             state.lead_given_up = lease.is_zero();
-            Ok(!state.follows)
+            let lead = state.lead.as_ref();
+            let is_led = lead.is_some_and(|(leader, until)| leader != owner && *until > now);
+            if state.follows || is_led {
+                return Ok(false);
+            }
+            state.lead = Some((owner.to_owned(), now.plus(lease)));
+            Ok(true)
         })
     }
 

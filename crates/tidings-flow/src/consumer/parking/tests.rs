@@ -312,3 +312,51 @@ proptest! {
         run(ops)?;
     }
 }
+
+/// Instances share a store: while this one tells the store that it has handled a row, the store says that there is one, which is another's.
+#[test]
+fn a_lane_of_which_the_store_told_while_it_changed_is_looked_at_before_it_is_forgotten() {
+    let mut lanes = after(&[|lanes| {
+        lanes.park(lane(), 1);
+        lanes.arrived(lane(), 1);
+        assert!(lanes.due(&told(1), lanes.turn()));
+        lanes.fetched(lane(), 1, false);
+        lanes.leaves(lane());
+    }]);
+
+    lanes.reconcile(&[told(1)], lanes.turn());
+
+    assert!(lanes.changed(lane(), true), "somebody is to look");
+    assert!(lanes.takes(lane()), "what arrives waits behind the other's");
+    assert!(lanes.due(&told(0), lanes.turn()));
+    lanes.fetched_nothing(lane(), true, lanes.turn());
+    assert!(lanes.is_empty());
+}
+
+#[test]
+fn an_older_answer_of_the_store_does_not_free_what_a_newer_one_told_of() {
+    let mut lanes = after(&[|lanes| {
+        lanes.reconcile(&[told(1)], lanes.turn());
+    }]);
+    let earlier = lanes.turn();
+    lanes.reconcile(&[told(1)], earlier);
+
+    lanes.reconcile(&[], earlier);
+    assert!(lanes.takes(lane()), "compared as a whole");
+
+    assert!(lanes.due(&told(0), lanes.turn()));
+    lanes.reconcile(&[told(1)], earlier);
+    lanes.fetched_nothing(lane(), true, earlier);
+    assert!(lanes.takes(lane()), "looked at by itself");
+}
+
+#[test]
+fn what_arrives_while_rows_are_fetched_waits_where_the_lane_table_has_nothing_older() {
+    let mut lanes = ParkedLanes::default();
+    assert!(lanes.due(&told(1), lanes.turn()));
+    assert!(!lanes.takes(lane()), "it may have something older");
+
+    lanes.has_nothing_older(lane());
+
+    assert!(lanes.takes(lane()));
+}

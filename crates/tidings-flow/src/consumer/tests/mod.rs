@@ -4,6 +4,7 @@ mod batches;
 mod breaker;
 mod crash;
 mod dead_letters;
+mod instances_model;
 mod life;
 mod order;
 mod parked_elsewhere;
