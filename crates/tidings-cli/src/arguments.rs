@@ -381,18 +381,24 @@ pub(crate) enum ConsumerCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("store", |store| store.help("Where pauses and open circuits are told of, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE")))]
 pub(crate) struct ConsumerLs {
     #[command(flatten)]
     pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) store: SharedStore,
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("store", |store| store.help("Where pauses and open circuits are told of, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE")))]
 pub(crate) struct ConsumerLag {
     /// Only this group
     #[arg(value_name = "GROUP")]
     pub(crate) group: Option<GroupName>,
     #[command(flatten)]
     pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) store: SharedStore,
     /// Exit with 4 if a group is more events behind
     #[arg(long, value_name = "N")]
     pub(crate) max: Option<u64>,

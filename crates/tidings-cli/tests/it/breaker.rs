@@ -222,6 +222,35 @@ fn a_pause_by_a_person_and_the_end_work_while_the_circuit_is_open() {
 }
 
 #[test]
+fn what_instances_keep_in_a_shared_store_is_told_from_there() {
+    let shop = Shop::new();
+    let store = format!("sqlite://{}", shop.place.file("shared.db").display());
+    tidings(["dlq", "migrate", "--store", &store]).ok();
+    let running = shop.run_with("9/10", &["--store", &store]).start();
+    running.heard("circuit open");
+
+    for what in ["ls", "lag"] {
+        let groups = ["consumer", what, "-o", "json"];
+        until("the store tells", || {
+            let groups = tidings([&groups[..], &["--store", &store]].concat())
+                .data(&shop.place.data())
+                .ok();
+            let waits = groups.json()[0]["waits"].to_string();
+            waits.contains("circuit open since") && groups.stderr.contains("payment waits")
+        });
+        let beside = tidings(groups).data(&shop.place.data()).ok();
+        assert!(beside.json()[0]["waits"].is_null(), "{}", beside.stdout);
+    }
+    let nowhere = format!("sqlite://{}", shop.place.file("nowhere.db").display());
+    let answer = tidings(["consumer", "ls", "--store", &nowhere])
+        .data(&shop.place.data())
+        .run();
+    assert_ne!(answer.code, Some(0));
+    assert!(answer.stderr.contains("nowhere.db"), "{}", answer.stderr);
+    running.kill();
+}
+
+#[test]
 fn who_asks_for_no_breaker_gets_dead_letters() {
     let shop = Shop::new();
 

@@ -247,6 +247,7 @@ async fn the_suite_finds_planted_bugs_of_stores() {
         (Bug::DropsBehind, "E10"),
         (Bug::LetsGo, "E3"),
         (Bug::LetsGo, "E5"),
+        (Bug::LetsGo, "E9"),
         (Bug::KeepsHandled, "E6"),
         (Bug::FiresEarly, "G1"),
         (Bug::CancelsNothing, "G2"),

@@ -19,7 +19,7 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerLag) -> Result<ExitC
         }
     }
     let mut list = List::aligned(global.format(), &HEADERS, !global.no_headers);
-    let waits = Waits::open(&arguments.place).await?;
+    let waits = Waits::open(&arguments.place, &arguments.store).await?;
     let (mut over, mut warnings) = (Vec::new(), Vec::new());
     for group in groups {
         let lag = admin.lag(&group.name).await?;

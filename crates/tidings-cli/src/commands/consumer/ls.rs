@@ -10,7 +10,7 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerLs) -> Result<(), Fa
     let groups = arguments.place.groups().await?;
     let admin = groups.admin()?;
     let mut list = List::aligned(global.format(), &HEADERS, !global.no_headers);
-    let waits = Waits::open(&arguments.place).await?;
+    let waits = Waits::open(&arguments.place, &arguments.store).await?;
     let (mut abandoned, mut waiting) = (Vec::new(), Vec::new());
     for group in admin.groups().await? {
         let lag = admin.lag(&group.name).await?;

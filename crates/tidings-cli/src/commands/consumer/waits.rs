@@ -1,8 +1,9 @@
-//! Why a group that somebody works for waits all the same, as `state.db` beside its log tells.
+//! Why a group that somebody works for waits all the same, as its store tells: `state.db` beside its log, or a shared one.
 
 use crate::commands::outbox::source;
 use crate::failure::Failure;
 use crate::place::Place;
+use crate::store_arguments::SharedStore;
 use std::collections::HashMap;
 use tidings::Location;
 use tidings::broker::GroupStatus;
@@ -16,27 +17,18 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// Opens what is there; on a broker, and in a folder in which nothing ever failed, nothing is.
-    pub(super) async fn open(place: &Place) -> Result<Self, Failure> {
-        let mut found = Self {
-            failures: None,
-            paused: HashMap::new(),
+    /// Opens the shared store, or else what is beside the log; on a broker, and in a folder in which nothing ever failed, nothing is.
+    pub(super) async fn open(place: &Place, store: &SharedStore) -> Result<Self, Failure> {
+        let failures = match &store.url {
+            Some(url) => Some(Failures::open(&source::database(url, false).await?).await?),
+            None => beside(place).await?,
         };
-        let Location::Folder(folder) = place.location()? else {
-            return Ok(found);
-        };
-        let file = folder.join("state.db");
-        if !file.exists() {
-            return Ok(found);
-        }
-        let database = source::file(&file, false).await?;
-        // Tables that are not there yet say nothing.
-        found.failures = Failures::open(&database).await.ok();
-        if let Some(failures) = &found.failures {
+        let mut paused = HashMap::new();
+        if let Some(failures) = &failures {
             let groups = failures.paused().await?.into_iter();
-            found.paused = groups.map(|one| (one.group, one.reason)).collect();
+            paused = groups.map(|one| (one.group, one.reason)).collect();
         }
-        Ok(found)
+        Ok(Self { failures, paused })
     }
 
     /// Why a group waits; `None` if it does not, or if nobody works for it.
@@ -57,6 +49,19 @@ impl Waits {
             circuit => Ok(circuit?.as_ref().map(words)),
         }
     }
+}
+
+async fn beside(place: &Place) -> Result<Option<Failures>, Failure> {
+    let Location::Folder(folder) = place.location()? else {
+        return Ok(None);
+    };
+    let file = folder.join("state.db");
+    if !file.exists() {
+        return Ok(None);
+    }
+    let database = source::file(&file, false).await?;
+    // Tables that are not there yet say nothing.
+    Ok(Failures::open(&database).await.ok())
 }
 
 fn words(circuit: &OpenCircuit) -> String {

@@ -40,15 +40,23 @@ pub(super) fn keeping(
     later: &[Duration],
     (witness, act): (&Arc<Witness>, Act),
 ) -> ConsumerBuilder {
-    let is_shared = store.stores.failures.is_shared();
-    builder(ground, broker, group, witness, act)
-        .failures(Arc::clone(&store.stores.failures))
-        .configure(|config| {
-            config.attempts = ATTEMPTS;
-            config.later = later.to_vec();
-            config.on_failure = Some(OnFailure::Hold);
-            config.single_instance |= !is_shared;
-        })
+    let builder = builder(ground, broker, group, witness, act);
+    kept_in(store, later, builder)
+}
+
+/// Lets a consumer keep in a store what it cannot handle.
+pub(super) fn kept_in(
+    store: &Store,
+    later: &[Duration],
+    builder: ConsumerBuilder,
+) -> ConsumerBuilder {
+    let failures = &store.stores.failures;
+    builder.failures(Arc::clone(failures)).configure(|config| {
+        config.attempts = ATTEMPTS;
+        config.later = later.to_vec();
+        config.on_failure = Some(OnFailure::Hold);
+        config.single_instance |= !failures.is_shared();
+    })
 }
 
 /// The same, before it has a handler.

@@ -3,8 +3,8 @@
 use super::ground::Ground;
 use super::report::Verdict;
 use super::{
-    chaos, classic, closing, deciding, durability, failure, fidelity, flow, groups, killed_worker,
-    order, parking, sharing, time, trouble,
+    batch, chaos, classic, closing, deciding, durability, failure, fidelity, flow, groups,
+    killed_worker, order, parking, sharing, time, trouble,
 };
 use std::sync::Arc;
 use tidings_core::BoxFuture;
@@ -203,6 +203,11 @@ pub(super) const PROPERTIES: &[Property] = &[
         "E8",
         "a stale acknowledgement is refused and acknowledges nothing",
         failure::stale
+    ),
+    property!(
+        "E9",
+        "each event of a batch has an outcome of its own",
+        batch::outcomes
     ),
     property!(
         "E10",

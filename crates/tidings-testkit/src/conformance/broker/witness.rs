@@ -140,7 +140,7 @@ impl Witness {
         self.until(&what, |seen| seen.handled() >= count).await;
     }
 
-    fn enter(self: &Arc<Self>, context: &HandlerContext) -> Inside {
+    pub(super) fn enter(self: &Arc<Self>, context: &HandlerContext) -> Inside {
         let key = context.envelope.key().unwrap_or_default().into_owned();
         let mut seen = self.seen();
         let of_key = seen.running.entry(key.clone()).or_default();
@@ -168,7 +168,7 @@ impl Witness {
 }
 
 /// Tells when a handling ends, whatever way.
-struct Inside {
+pub(super) struct Inside {
     witness: Arc<Witness>,
     key: String,
     event_id: String,
@@ -178,7 +178,7 @@ struct Inside {
 
 impl Inside {
     /// The handling came to its end.
-    fn end(&mut self, success: bool) {
+    pub(super) fn end(&mut self, success: bool) {
         self.ended = Some(success);
     }
 }
