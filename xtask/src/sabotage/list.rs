@@ -38,6 +38,10 @@ const BROKER_DOWN: &str = "outbox::tests::trouble::a_broker_that_is_down_for_min
 const FAILURES_AND_KILLS: &str = "consumer::tests::parking_model::whatever_fails_and_is_killed_each_key_keeps_its_order_and_loses_nothing";
 const KEY_PUT_OFF: &str =
     "consumer::tests::parking::a_key_whose_event_is_put_off_waits_in_the_store_and_keeps_its_order";
+const TOLD_WHILE_IT_CHANGES: &str = "consumer::parking::tests::a_lane_of_which_the_store_told_while_it_changed_is_looked_at_before_it_is_forgotten";
+const STARTED_AGAIN_WHILE_OPEN: &str = "consumer::tests::breaker::a_process_that_is_killed_and_started_again_while_everything_fails_uses_up_no_attempts";
+const TRIED_ONE_BY_ONE: &str =
+    "consumer::tests::breaker::while_it_is_open_one_event_is_tried_at_growing_intervals";
 const COUNTS_ON: &str = "consumer::tests::parking::attempts_count_on_across_the_end_of_the_process";
 const DEAD_LETTERS: &str = "failures_conformance::what_groups_could_not_handle_in_sqlite";
 
@@ -354,6 +358,32 @@ pub(super) const BUGS: &[Bug] = &[
         text: "if !self.parked.takes(lane) {",
         replacement: "if self.parked.rows_of(lane) > 2 || !self.parked.takes(lane) {",
         tests: &[KEY_PUT_OFF, FAILURES_AND_KILLS],
+    },
+    Bug {
+        name: "silent-key-forgotten",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/consumer/parking.rs",
+        text: "lane.unsure = true;",
+        replacement: "lane.unsure |= false;",
+        tests: &[TOLD_WHILE_IT_CHANGES],
+    },
+    Bug {
+        name: "circuit-counts-attempts",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/consumer/circuit.rs",
+        text: "                    self.forgive_all(&mut state);",
+        replacement: "                    drop(state.circuit.to_forgive());",
+        tests: &[STARTED_AGAIN_WHILE_OPEN],
+    },
+    Bug {
+        name: "circuit-tries-everything",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/consumer/circuit.rs",
+        text: "                let paused = state.is_paused();
+                state.table.set_paused(paused);",
+        replacement: "                let paused = state.is_paused() && state.draining;
+                state.table.set_paused(paused);",
+        tests: &[TRIED_ONE_BY_ONE],
     },
     Bug {
         name: "attempts-counted-by-the-broker",
