@@ -1,3 +1,4 @@
+-- The plus keeps the planner from walking through all rows of the consumer, and through the list for each of them.
 -- Each row: id, attempts, rounds, deaths or null for as it is, history, due in or null for held, letter or null for as it is.
 UPDATE tidings_parked
 SET attempts = n.attempts, rounds = n.rounds, deaths = COALESCE(n.deaths, tidings_parked.deaths), history = n.history,
@@ -7,4 +8,4 @@ FROM (
     json_extract(value, '$[4]') AS history, json_extract(value, '$[5]') AS due_in, json_extract(value, '$[6]') AS letter
   FROM json_each(:rows)
 ) AS n
-WHERE tidings_parked.id = n.id AND tidings_parked.consumer = :consumer
+WHERE tidings_parked.id = n.id AND +tidings_parked.consumer = :consumer

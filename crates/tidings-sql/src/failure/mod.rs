@@ -344,3 +344,35 @@ fn access() -> Access<'static> {
         remedy: "tidings dlq migrate",
     }
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::dialect::{Kind, SQLITE};
+
+    use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+    /// With a hundred thousand rows each change walked through all of them, and through the list of changes for each: nine events a second.
+    #[tokio::test]
+    async fn a_parked_row_is_changed_by_its_id() {
+        let mut connection = sqlx::SqliteConnection::connect("sqlite::memory:")
+            .await
+            .unwrap();
+        let ddl = schema::ddl(Kind::Sqlite, Part::Failure).unwrap();
+        sqlx::raw_sql(AssertSqlSafe(ddl))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let statement = Statement::new(&SQLITE, SQLITE.parked_change, &[]);
+        let explain = format!("EXPLAIN QUERY PLAN {}", statement.sql());
+
+        let steps = sqlx::query(AssertSqlSafe(explain))
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+
+        let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+        let by_id = "SEARCH tidings_parked USING INTEGER PRIMARY KEY (rowid=?)";
+        assert_eq!(steps.last().map(String::as_str), Some(by_id), "{steps:?}");
+    }
+}
