@@ -380,8 +380,11 @@ pub(crate) enum ConsumerCommand {
     Skip(ConsumerSkip),
 }
 
+/// What the shared store is for where groups are listed.
+const PAUSES_AND_CIRCUITS: &str = "Where pauses and open circuits are told of, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE";
+
 #[derive(Debug, Args)]
-#[command(mut_arg("store", |store| store.help("Where pauses and open circuits are told of, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE")))]
+#[command(mut_arg("store", |store| store.help(PAUSES_AND_CIRCUITS)))]
 pub(crate) struct ConsumerLs {
     #[command(flatten)]
     pub(crate) place: Place,
@@ -390,7 +393,7 @@ pub(crate) struct ConsumerLs {
 }
 
 #[derive(Debug, Args)]
-#[command(mut_arg("store", |store| store.help("Where pauses and open circuits are told of, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE")))]
+#[command(mut_arg("store", |store| store.help(PAUSES_AND_CIRCUITS)))]
 pub(crate) struct ConsumerLag {
     /// Only this group
     #[arg(value_name = "GROUP")]

@@ -1,11 +1,13 @@
-//! What the tests of this crate own: a broker in memory, a clock that is moved by hand, chance that repeats.
+//! What the tests of this crate own: brokers and stores in memory, a clock that is moved by hand, chance that repeats.
 
 pub(crate) mod database;
 pub(crate) mod failures;
 pub(crate) mod queue;
+mod seams;
 
+pub(crate) use seams::{CountingChance, ManualClock};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tidings_core::broker::{
@@ -15,7 +17,6 @@ use tidings_core::broker::{
     SubscribeRequest, Subscription, Token,
 };
 use tidings_core::limits::PAYLOAD_BYTES_MAX;
-use tidings_core::seam::{Chance, Clock};
 use tidings_core::{
     BoxFuture, Envelope, EnvelopeParts, ErrorClass, Pattern, Payload, Timestamp, codes,
 };
@@ -40,59 +41,6 @@ pub(crate) fn garbage(event_type: &str, key: Option<&str>, number: usize) -> Env
     parts.extensions = vec![(PROBLEM.to_owned(), "\"not JSON\"".to_owned())];
     parts.payload = Some(Payload::binary(&b"\xff\x00"[..]));
     Envelope::new(parts).unwrap()
-}
-
-/// A clock that stands still until it is moved.
-pub(crate) struct ManualClock {
-    micros: watch::Sender<u64>,
-}
-
-impl ManualClock {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            micros: watch::Sender::new(0),
-        })
-    }
-
-    pub(crate) fn advance(&self, duration: Duration) {
-        self.micros
-            .send_modify(|micros| *micros += duration.as_micros() as u64);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_800_000_000_000_000).plus(self.elapsed())
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::from_micros(*self.micros.borrow())
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let mut micros = self.micros.subscribe();
-        let until = (self.elapsed() + duration).as_micros() as u64;
-        Box::pin(async move {
-            let _moved = micros.wait_for(|micros| *micros >= until).await;
-        })
-    }
-}
-
-/// Chance that counts.
-#[derive(Default)]
-pub(crate) struct CountingChance(AtomicU64);
-
-impl CountingChance {
-    pub(crate) fn starting_at(count: u64) -> Self {
-        Self(AtomicU64::new(count))
-    }
-}
-
-impl Chance for CountingChance {
-    fn next_u64(&self) -> u64 {
-        let count = self.0.fetch_add(1, Ordering::Relaxed);
-        count.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
 }
 
 /// What a publish meets instead of success.

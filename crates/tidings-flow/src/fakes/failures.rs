@@ -4,7 +4,7 @@ use super::{CountingChance, ManualClock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tidings_core::seam::{Chance, Clock};
+use tidings_core::seam::Clock;
 use tidings_core::store::{
     DeathRecord, Decision, Due, FailureChange, FailureState, FailureStore, LaneId, OpenCircuit,
     ParkedDelivery, ParkedId, ParkedLane, StoreError,
@@ -115,7 +115,7 @@ impl FakeFailures {
     async fn pause(&self) {
         let mut times = if self.yields { 1 } else { self.slowness };
         if let Some(chance) = &self.uneven {
-            times = (chance.next_u64() >> 32) as usize % (times + 1);
+            times = chance.roll(times + 1);
         }
         for _ in 0..times {
             tokio::task::yield_now().await;

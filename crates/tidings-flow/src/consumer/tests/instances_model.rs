@@ -93,10 +93,6 @@ impl Story {
         }
     }
 
-    fn roll(&self, sides: u64) -> u64 {
-        (self.chance.next_u64() >> 32) % sides
-    }
-
     async fn start(&self) -> RunningConsumer {
         let (effects, chance) = (Arc::clone(&self.effects), Arc::clone(&self.chance));
         let handler = TestHandler::of("**", move |context| {
@@ -110,7 +106,7 @@ impl Story {
                 number,
                 is_done: false,
             };
-            let turns = (chance.next_u64() >> 32) % 20;
+            let turns = chance.roll(20);
             async move {
                 let handling = handling;
                 for _ in 0..turns {
@@ -135,10 +131,10 @@ impl Story {
             .unwrap()
     }
 
-    async fn run(&self, turns: u64) {
+    async fn run(&self, turns: usize) {
         for _ in 0..turns {
             tokio::task::yield_now().await;
-            if self.roll(4) == 0 {
+            if self.chance.roll(4) == 0 {
                 self.stage.clock.advance(Duration::from_millis(5));
             }
         }
@@ -158,13 +154,13 @@ async fn tell(seed: u64) {
     let mut running: Vec<RunningConsumer> = vec![story.start().await];
     let mut published = 0;
     while published < EVENTS {
-        let more = (published + 1 + story.roll(9) as usize).min(EVENTS);
+        let more = (published + 1 + story.chance.roll(9)).min(EVENTS);
         let key = |number| format!("k{}", number % KEYS);
         let events = (published..more).map(|number| event("a.b", Some(&key(number)), number));
         story.queue.append(events);
         published = more;
-        story.run(story.roll(300)).await;
-        match story.roll(4) {
+        story.run(story.chance.roll(300)).await;
+        match story.chance.roll(4) {
             0 | 1 if running.len() < INSTANCES_MAX => running.push(story.start().await),
             2 if running.len() > 1 => {
                 let leaving = running.remove(0);
