@@ -251,6 +251,35 @@ fn what_instances_keep_in_a_shared_store_is_told_from_there() {
 }
 
 #[test]
+fn a_script_whose_answers_are_wrong_opens_the_circuit_and_gives_up_no_event() {
+    let shop = Shop::new();
+    let script = |verb: &str| {
+        let text = format!(
+            "import json, sys\nfor line in sys.stdin:\n    event = json.loads(line)['event_id']\n    print(json.dumps({{'event_id': event, 'outcome': '{verb}'}}), flush=True)\n"
+        );
+        format!("python3 {}", shop.place.write("handler.py", &text).display())
+    };
+    let run = |command: &str| {
+        let arguments = ["consumer", "run", "payment", "--type", "**", "--until-end"];
+        let breaker = ["--break-after", "9/10", "--probe-after", "100ms"];
+        let pipe = ["--pipe", command, "--on-break", "stop", "-o", "json"];
+        tidings([&arguments[..], &breaker, &pipe].concat()).data(&shop.place.data())
+    };
+
+    let answer = run(&script("done")).run();
+
+    assert_eq!(answer.code, Some(69), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("unknown variant `done`"),
+        "{}",
+        answer.stderr
+    );
+    assert_eq!(answer.json()["dead_lettered"], 0, "{}", answer.stdout);
+    let answer = run(&script("ack")).ok();
+    assert_eq!(answer.json()["handled"], EVENTS, "{}", answer.stdout);
+}
+
+#[test]
 fn who_asks_for_no_breaker_gets_dead_letters() {
     let shop = Shop::new();
 

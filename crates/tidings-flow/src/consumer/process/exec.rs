@@ -26,7 +26,8 @@ use tokio::time::timeout;
 ///
 /// The command reads the envelope as one line of JSON from stdin and finds the seed's attributes in `TIDINGS_EVENT_ID`, `TIDINGS_EVENT_TYPE`
 /// and so on. Exit code 0 means done; 75, or an end by a signal, means try again; anything else is permanent. Each line that it writes to
-/// stdout, `{"event_type":…,"aggregate_id":…,"payload":…}`, is an event that it emits. The end of its stderr is the reason of a failure.
+/// stdout, `{"event_type":…,"aggregate_id":…,"payload":…}`, is an event that it emits; one that is none makes the handling fail as 75 does.
+/// The end of its stderr is the reason of a failure.
 ///
 /// **Guarantee**: nothing is emitted unless the command succeeds and every line of its stdout is an event. The process and what it started
 /// are killed when the time limit is over.
@@ -177,7 +178,8 @@ fn conclude(
     let what = match status.code() {
         Some(0) => {
             if let Some(fault) = emitted.fault {
-                return Err(HandlerError::permanent_message(tail.reason(&fault)));
+                // The command is at fault, not the event: a circuit breaker has to see it.
+                return Err(HandlerError::transient_message(tail.reason(&fault)));
             }
             for draft in emitted.drafts {
                 context.emit.draft(draft)?;

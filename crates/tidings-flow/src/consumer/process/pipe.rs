@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 ///
 /// An answer is `{"event_id":…,"outcome":"ack"|"retry"|"dead_letter","after_ms"?,"reason"?,"emit"?:[…]}`. Answers may come in any order; up to
 /// `parallel` events are in the process at the same time, never two with the same id. What the process writes to stderr is passed on to
-/// ours unless the configuration says otherwise; its end is the reason of a death.
+/// ours unless the configuration says otherwise; its end is the reason of a death. An answer that breaks these rules makes the handling fail as
+/// `retry` does: the handler is at fault, not the event.
 ///
 /// **Guarantee**: a process that dies, falls silent beyond the time limit or answers nonsense is started again with back-off, and what it had not
 /// answered is handled again, one at a time. Only an event that was alone in the process is made responsible for its death; a kill from

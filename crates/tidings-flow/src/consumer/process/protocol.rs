@@ -19,7 +19,7 @@ pub(super) type Outcome = Result<Vec<Draft>, HandlerError>;
 pub(super) struct Answer {
     /// The event.
     pub(super) event_id: String,
-    /// What became of it. An answer that breaks a rule is a permanent failure of its event.
+    /// What became of it. An answer that breaks a rule is a transient failure: the handler is at fault, not its event, so that a circuit breaker has to see it.
     pub(super) outcome: Outcome,
     /// Whether the answer kept every rule.
     pub(super) is_valid: bool,
@@ -69,7 +69,7 @@ fn broken(event_id: String, rule: &str) -> Answer {
     let message = format!("the handler's answer is not valid: {rule}");
     Answer {
         event_id,
-        outcome: Err(HandlerError::permanent_message(exit::bounded(&message))),
+        outcome: Err(HandlerError::transient_message(exit::bounded(&message))),
         is_valid: false,
     }
 }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_breaks_a_rule_is_a_permanent_failure_of_its_event() {
+    fn an_answer_that_breaks_a_rule_is_a_transient_failure_of_its_event() {
         for (line, word) in [
             (
                 r#"{"event_id":"a","outcome":"done"}"#,
@@ -255,7 +255,7 @@ mod tests {
             assert_eq!(answer.event_id, "a", "{line}");
             assert!(!answer.is_valid, "{line}");
             let error = answer.outcome.unwrap_err();
-            assert_eq!(error.kind(), HandlerErrorKind::Permanent, "{line}");
+            assert_eq!(error.kind(), HandlerErrorKind::Transient, "{line}");
             assert!(error.chain()[0].contains(word), "{line}: {error:?}");
         }
     }

@@ -160,8 +160,8 @@ async fn one_bad_line_refuses_all_of_the_output_and_is_named() {
 
     let error = run(&script, context.clone()).await.unwrap_err();
 
-    assert_permanent(&error, "line 3 of its stdout is no event");
-    assert_permanent(&error, "why");
+    assert_transient(&error, "line 3 of its stdout is no event");
+    assert_transient(&error, "why");
     assert_eq!(emitted(&context), Vec::<String>::new());
 }
 
@@ -177,7 +177,7 @@ async fn a_failing_command_emits_nothing_and_its_output_is_not_judged() {
 }
 
 #[tokio::test]
-async fn lines_and_events_beyond_their_limits_are_permanent_failures() {
+async fn lines_and_events_beyond_their_limits_are_failures_of_the_command() {
     let long = Script::python(&format!(
         "print('{{}}' + ' ' * {HANDLER_LINE_BYTES_MAX} + 'x')"
     ));
@@ -188,8 +188,8 @@ async fn lines_and_events_beyond_their_limits_are_permanent_failures() {
     let too_long = run(&long, context(order("a"))).await.unwrap_err();
     let too_many = run(&many, context(order("a"))).await.unwrap_err();
 
-    assert_permanent(&too_long, "line 1 of its stdout is longer than 8388608");
-    assert_permanent(&too_many, "10000 events at most");
+    assert_transient(&too_long, "line 1 of its stdout is longer than 8388608");
+    assert_transient(&too_many, "10000 events at most");
 }
 
 #[tokio::test]

@@ -187,7 +187,7 @@ while True:
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_a_rule_is_a_permanent_failure_and_the_process_goes_on() {
+async fn an_answer_that_breaks_a_rule_is_a_transient_failure_and_the_process_goes_on() {
     let script = Script::python(&format!(
         r#"
 log('pids', os.getpid())
@@ -208,10 +208,10 @@ read()
     let long = handle(&handler, "d").await.unwrap_err();
     let good = handle(&handler, "e").await;
 
-    assert_permanent(&verb, "unknown variant `done`");
-    assert_permanent(&emit, "emit[0] is no event: event_type");
-    assert_permanent(&json, "EOF while parsing");
-    assert_permanent(&long, "longer than 8388608 bytes");
+    assert_transient(&verb, "unknown variant `done`");
+    assert_transient(&emit, "emit[0] is no event: event_type");
+    assert_transient(&json, "EOF while parsing");
+    assert_transient(&long, "longer than 8388608 bytes");
     assert!(good.is_ok(), "{good:?}");
     assert_eq!(script.lines("pids").len(), 1);
 }
