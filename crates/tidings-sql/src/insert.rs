@@ -46,22 +46,17 @@ pub(crate) fn chunks(rows: &[Written]) -> impl Iterator<Item = &[Written]> {
 }
 
 pub(crate) fn insert(kind: Kind, place: &Place<'_>, rows: &[Written]) -> Insert {
-    if kind == Kind::Postgres {
-        return insert_lists(place, rows);
+    match (kind, rows) {
+        (Kind::Postgres, [row]) => insert_one(place, row),
+        (Kind::Postgres, _) => insert_lists(place, rows),
+        (Kind::Sqlite | Kind::MySql, _) => insert_values(place, rows),
     }
+}
+
+fn insert_values(place: &Place<'_>, rows: &[Written]) -> Insert {
     let one = "(?, ?, ?, ?, ?, ?, ?)";
     let values = vec![one; rows.len()].join(", ");
-    let binds = rows.iter().flat_map(|row| {
-        [
-            Bind::text(row.event_id.clone()),
-            Bind::text(row.event_type.clone()),
-            Bind::Text(row.key.clone()),
-            Bind::text(place.destination),
-            Bind::Text(row.payload.clone()),
-            Bind::Bytes(row.payload_bytes.clone()),
-            Bind::text(row.headers.clone()),
-        ]
-    });
+    let binds = rows.iter().flat_map(|row| binds_of(place, row));
     Insert {
         sql: format!(
             "INSERT INTO {} (event_id, event_type, aggregate_id, destination, payload, payload_bytes, headers) VALUES {values}",
@@ -71,28 +66,53 @@ pub(crate) fn insert(kind: Kind, place: &Place<'_>, rows: &[Written]) -> Insert 
     }
 }
 
+fn binds_of(place: &Place<'_>, row: &Written) -> [Bind; 7] {
+    [
+        Bind::text(row.event_id.clone()),
+        Bind::text(row.event_type.clone()),
+        Bind::Text(row.key.clone()),
+        Bind::text(place.destination),
+        Bind::Text(row.payload.clone()),
+        Bind::Bytes(row.payload_bytes.clone()),
+        Bind::text(row.headers.clone()),
+    ]
+}
+
+/// Most transactions publish one event, and PostgreSQL runs lists through a function and a sort.
+fn insert_one(place: &Place<'_>, row: &Written) -> Insert {
+    Insert {
+        sql: numbered(include_str!("../sql/postgres/publish_one.sql"), place),
+        binds: binds_of(place, row).into(),
+    }
+}
+
+/// Fills the table in, and the numbers of values for their names.
+fn numbered(template: &str, place: &Place<'_>) -> String {
+    let names = [
+        ":event_id",
+        ":event_type",
+        ":key",
+        ":destination",
+        ":payload",
+        ":payload_bytes",
+        ":headers",
+    ];
+    let sql = template.replace("{table}", place.table);
+    let numbers = names.iter().zip(1..);
+    numbers.fold(sql, |sql, (name, number)| {
+        sql.replace(&format!("CAST({name} "), &format!("CAST(${number} "))
+    })
+}
+
 /// The condition draws the transaction's number before any id, so that a reader that knows the oldest open transaction knows of every id to come.
 ///
 /// Arrays, so that the statement is the same for any number of events and is prepared once.
 fn insert_lists(place: &Place<'_>, rows: &[Written]) -> Insert {
-    let mut sql = include_str!("../sql/postgres/publish.sql").replace("{table}", place.table);
-    let names = [
-        ":event_ids",
-        ":event_types",
-        ":keys",
-        ":destinations",
-        ":payloads",
-        ":payload_bytes",
-        ":headers",
-    ];
-    for (index, name) in names.iter().enumerate() {
-        sql = sql.replace(&format!("CAST({name} "), &format!("CAST(${} ", index + 1));
-    }
     let list = |of: fn(&Written) -> Option<String>| Bind::TextList(rows.iter().map(of).collect());
     let destinations = rows.iter().map(|_| Some(place.destination.to_owned()));
     let bytes = rows.iter().map(|row| row.payload_bytes.clone());
     Insert {
-        sql,
+        sql: numbered(include_str!("../sql/postgres/publish.sql"), place),
         binds: vec![
             list(|row| Some(row.event_id.clone())),
             list(|row| Some(row.event_type.clone())),

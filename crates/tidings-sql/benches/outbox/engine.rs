@@ -95,13 +95,13 @@ impl Engine for sqlx::Postgres {
         row: HandWritten,
     ) -> Outcome<()> {
         let query = sqlx::query(sql)
-            .bind(vec![row.event_id])
-            .bind(vec![row.event_type])
-            .bind(vec![row.key])
-            .bind(vec![""])
-            .bind(vec![row.payload])
-            .bind(vec![None::<Vec<u8>>])
-            .bind(vec![row.headers]);
+            .bind(row.event_id)
+            .bind(row.event_type)
+            .bind(row.key)
+            .bind("")
+            .bind(row.payload)
+            .bind(None::<Vec<u8>>)
+            .bind(row.headers);
         query.execute(&mut **tx).await?;
         Ok(())
     }
