@@ -62,9 +62,36 @@ pub(crate) fn run(house: &House, options: &Options) -> Result<Found, Failure> {
             stopwatch::readable(stopwatch.elapsed())
         );
     }
-    let planted = bugs.len();
-    println!("planted bugs found: {found} of {planted}");
-    Ok(Found { found, planted })
+    let found = Found {
+        found,
+        planted: bugs.len(),
+    };
+    println!("{}", found.line());
+    Ok(found)
+}
+
+/// How the line begins that closes a run.
+const CLOSING: &str = "planted bugs found: ";
+
+impl Found {
+    fn line(self) -> String {
+        format!("{CLOSING}{} of {}", self.found, self.planted)
+    }
+
+    /// Reads what a run said.
+    ///
+    /// **Errors**: it ended before it was through.
+    pub(crate) fn read(said: &str) -> Result<Found, Failure> {
+        let counts = said.lines().find_map(|line| line.strip_prefix(CLOSING));
+        let counts = counts.and_then(|counts| counts.split_once(" of "));
+        let read = counts.and_then(|(found, planted)| {
+            Some(Found {
+                found: found.parse().ok()?,
+                planted: planted.parse().ok()?,
+            })
+        });
+        read.ok_or_else(|| Failure::new("the planted bugs were not all tried; why stands above"))
+    }
 }
 
 /// Fails unless all were found; for the command line.
@@ -202,6 +229,20 @@ mod tests {
             chosen(&["ack-before-sync".to_owned()]).expect("one").len(),
             1
         );
+    }
+
+    #[test]
+    fn what_a_run_says_is_read_again_unless_it_broke_off() {
+        let found = Found {
+            found: 44,
+            planted: 45,
+        };
+        let said = format!("ack-before-sync  found  1.2 s\n{}\n", found.line());
+
+        let read = Found::read(&said).expect("closed");
+
+        assert_eq!((read.found, read.planted), (44, 45));
+        assert!(Found::read("ack-before-sync  found  1.2 s\nerror: no room").is_err());
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! `cargo xtask test`: every gate and every test; one that fails does not keep the next from running.
 
+mod beside;
 mod cargo_deny;
 mod cargo_gates;
 mod features;
 mod summary;
 pub(crate) mod tally;
+
+use std::collections::BTreeMap;
 
 use clap::Args;
 
@@ -12,6 +15,7 @@ use crate::failure::Failure;
 use crate::house::House;
 use crate::services::{self, TestServers};
 use crate::stopwatch::Stopwatch;
+use crate::test::beside::Beside;
 use crate::test::summary::{Entry, Summary};
 use crate::test::tally::Tally;
 use crate::{conformance, docs, examples, fuzz, powercut, sabotage, tidy};
@@ -38,95 +42,113 @@ pub(crate) struct Options {
 /// What a gate found: nothing but its own verdict, or tests that it counted.
 type Verdict = Result<Tally, Failure>;
 
+/// How a gate does its work.
+enum Work {
+    /// When its turn comes.
+    Here(fn(&House, &Options) -> Verdict),
+    /// As a chore that begins with the tests, once they are built, and is waited for when its turn comes; what it said is read then.
+    BesideTests(&'static str, fn(&str) -> Verdict),
+}
+
 /// A check of the whole repository.
 struct Gate {
     name: &'static str,
-    check: fn(&House, &Options) -> Verdict,
+    work: Work,
     /// Part of the inner loop too.
     quick: bool,
 }
+
+/// The gate beside which others do their work.
+const TESTS: &str = "tests";
 
 /// Cheap ones first: who waits for a result should not wait for a formatting error.
 const GATES: &[Gate] = &[
     Gate {
         name: "format",
-        check: cargo_gates::format,
+        work: Work::Here(cargo_gates::format),
         quick: true,
     },
     Gate {
         name: "tidy",
-        check: |house, _| tidy::run(house).map(|()| Tally::default()),
+        work: Work::Here(|house, _| tidy::run(house).map(|()| Tally::default())),
         quick: true,
     },
     Gate {
         name: "lints",
-        check: cargo_gates::lints,
+        work: Work::Here(cargo_gates::lints),
         quick: false,
     },
     Gate {
-        name: "tests",
-        check: cargo_gates::tests,
+        name: "build",
+        work: Work::Here(cargo_gates::build),
+        quick: true,
+    },
+    Gate {
+        name: TESTS,
+        work: Work::Here(cargo_gates::tests),
         quick: true,
     },
     Gate {
         name: "features",
-        check: features::check,
+        work: Work::Here(features::check),
         quick: false,
     },
     Gate {
         name: "conformance",
-        check: |house, _| conformance::check(house).map(|()| Tally::default()),
+        work: Work::Here(|house, _| conformance::check(house).map(|()| Tally::default())),
         quick: false,
     },
     Gate {
         name: "rustdoc",
-        check: cargo_gates::rustdoc,
+        work: Work::Here(cargo_gates::rustdoc),
         quick: false,
     },
     Gate {
         name: "docs",
-        check: |house, _| docs::check(house).map(|()| Tally::default()),
+        work: Work::Here(|house, _| docs::check(house).map(|()| Tally::default())),
         quick: false,
     },
     Gate {
         name: "examples",
-        check: |house, _| examples::run(house, None).map(|()| Tally::default()),
+        work: Work::Here(|house, _| examples::run(house, None).map(|()| Tally::default())),
         quick: false,
     },
     Gate {
         name: "fuzz",
-        check: |house, _| fuzz::run(house, &fuzz::Options::default()).map(tally_of_fuzzing),
+        work: Work::Here(|house, _| {
+            fuzz::run(house, &fuzz::Options::default()).map(tally_of_fuzzing)
+        }),
         quick: false,
     },
     Gate {
         name: "sabotage",
-        check: |house, _| {
-            sabotage::run(house, &sabotage::Options::default()).map(tally_of_planted_bugs)
-        },
+        work: Work::BesideTests("sabotage", |said| {
+            sabotage::Found::read(said).map(tally_of_planted_bugs)
+        }),
         quick: false,
     },
     Gate {
         name: "powercut",
-        check: |house, _| {
+        work: Work::Here(|house, _| {
             let options = powercut::Options::of_the_tests();
             powercut::run(house, &options).map(tally_of_power_cuts)
-        },
+        }),
         quick: false,
     },
     Gate {
         name: "cut sabotage",
-        check: |house, _| {
+        work: Work::Here(|house, _| {
             let mut tally = Tally::default();
             for outcome in powercut::find_planted_bugs(house)? {
                 tally.add(tally_of_power_cuts(outcome));
             }
             Ok(tally)
-        },
+        }),
         quick: false,
     },
     Gate {
         name: "cargo-deny",
-        check: cargo_deny::check,
+        work: Work::Here(cargo_deny::check),
         quick: false,
     },
 ];
@@ -173,8 +195,25 @@ pub(crate) fn run(house: &House, options: &Options) -> Result<(), Failure> {
         }));
     }
     house.variables = servers.variables(&options.without);
-    for gate in GATES.iter().filter(|gate| gate.quick || !options.quick) {
-        summary.add(measured(gate.name, || (gate.check)(&house, options)));
+    let gates = || GATES.iter().filter(|gate| gate.quick || !options.quick);
+    let mut beside = BTreeMap::new();
+    for gate in gates() {
+        if gate.name == TESTS {
+            for gate in gates() {
+                if let Work::BesideTests(chore, _) = gate.work {
+                    beside.insert(chore, Beside::start(&house, chore));
+                }
+            }
+        }
+        summary.add(measured(gate.name, || match gate.work {
+            Work::Here(check) => check(&house, options),
+            Work::BesideTests(chore, read) => match beside.remove(chore) {
+                Some(running) => read(&running?.end()?),
+                None => Err(Failure::new(
+                    "it begins with the tests, and they are not run",
+                )),
+            },
+        }));
     }
     let stopped = if options.keep_services {
         Ok(())
@@ -209,6 +248,6 @@ mod tests {
             .map(|gate| gate.name)
             .collect();
 
-        assert_eq!(quick, ["format", "tidy", "tests"]);
+        assert_eq!(quick, ["format", "tidy", "build", "tests"]);
     }
 }

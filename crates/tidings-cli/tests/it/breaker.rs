@@ -257,7 +257,10 @@ fn a_script_whose_answers_are_wrong_opens_the_circuit_and_gives_up_no_event() {
         let text = format!(
             "import json, sys\nfor line in sys.stdin:\n    event = json.loads(line)['event_id']\n    print(json.dumps({{'event_id': event, 'outcome': '{verb}'}}), flush=True)\n"
         );
-        format!("python3 {}", shop.place.write("handler.py", &text).display())
+        format!(
+            "python3 {}",
+            shop.place.write("handler.py", &text).display()
+        )
     };
     let run = |command: &str| {
         let arguments = ["consumer", "run", "payment", "--type", "**", "--until-end"];
