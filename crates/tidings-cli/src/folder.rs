@@ -1,11 +1,16 @@
 //! Opening a data folder: for reading, or for writing as its owner or beside the owner.
 
 use crate::failure::Failure;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidings::flow::runtime::SystemClock;
 use tidings::log::{LogReader, RealDisk};
 use tidings::{Durability, Tidings};
+
+/// The database of a data folder, whether it is there or not.
+pub(crate) fn state(folder: &Path) -> PathBuf {
+    folder.join("state.db")
+}
 
 /// Opens a folder for reading; whoever owns it goes on undisturbed.
 pub(crate) fn read(folder: &Path) -> Result<LogReader, Failure> {

@@ -78,30 +78,12 @@ fn binds_of(place: &Place<'_>, row: &Written) -> [Bind; 7] {
     ]
 }
 
-/// Most transactions publish one event, and PostgreSQL runs lists through a function and a sort.
+/// Most transactions publish one event, and PostgreSQL runs lists through a function and a sort. The condition is that of [`insert_lists`].
 fn insert_one(place: &Place<'_>, row: &Written) -> Insert {
     Insert {
-        sql: numbered(include_str!("../sql/postgres/publish_one.sql"), place),
+        sql: include_str!("../sql/postgres/publish_one.sql").replace("{table}", place.table),
         binds: binds_of(place, row).into(),
     }
-}
-
-/// Fills the table in, and the numbers of values for their names.
-fn numbered(template: &str, place: &Place<'_>) -> String {
-    let names = [
-        ":event_id",
-        ":event_type",
-        ":key",
-        ":destination",
-        ":payload",
-        ":payload_bytes",
-        ":headers",
-    ];
-    let sql = template.replace("{table}", place.table);
-    let numbers = names.iter().zip(1..);
-    numbers.fold(sql, |sql, (name, number)| {
-        sql.replace(&format!("CAST({name} "), &format!("CAST(${number} "))
-    })
 }
 
 /// The condition draws the transaction's number before any id, so that a reader that knows the oldest open transaction knows of every id to come.
@@ -112,7 +94,7 @@ fn insert_lists(place: &Place<'_>, rows: &[Written]) -> Insert {
     let destinations = rows.iter().map(|_| Some(place.destination.to_owned()));
     let bytes = rows.iter().map(|row| row.payload_bytes.clone());
     Insert {
-        sql: numbered(include_str!("../sql/postgres/publish.sql"), place),
+        sql: include_str!("../sql/postgres/publish.sql").replace("{table}", place.table),
         binds: vec![
             list(|row| Some(row.event_id.clone())),
             list(|row| Some(row.event_type.clone())),

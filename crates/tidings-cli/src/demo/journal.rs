@@ -3,6 +3,7 @@
 use super::orders::{self, failed};
 use super::services::Terms;
 use crate::failure::Failure;
+use crate::folder;
 use std::path::Path;
 use tidings::core::{codes, envelope_json};
 use tidings::dead_letter;
@@ -38,8 +39,7 @@ pub(super) async fn start(tidings: &Tidings, terms: Terms) -> Result<(), Failure
 
 /// Everything that is written down in the database of a folder, in the order in which it came.
 pub(super) async fn read(folder: &Path) -> Result<Vec<Envelope>, Failure> {
-    let database =
-        Database::open_file(&folder.join("state.db"), &DatabaseOptions::default()).await?;
+    let database = Database::open_file(&folder::state(folder), &DatabaseOptions::default()).await?;
     let pool = orders::pool(&database)?;
     let envelopes = sqlx::query_scalar("SELECT envelope FROM demo_fact ORDER BY number");
     let envelopes: Vec<String> = envelopes.fetch_all(&pool).await.map_err(failed)?;

@@ -4,6 +4,7 @@ use super::channels;
 use crate::alert_arguments::AlertTest;
 use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::folder;
 use crate::output::{List, json};
 use serde::Serialize;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ pub(crate) async fn run(global: &Global, arguments: AlertTest) -> Result<(), Fai
 /// A channel that a receiver closed gets alerts again once it accepts a test.
 async fn reopen(arguments: &AlertTest, accepted: &[Arc<dyn Channel>]) -> Result<(), Failure> {
     let folder = &arguments.data.folder;
-    let is_there = arguments.store.shared.url.is_some() || folder.join("state.db").exists();
+    let is_there = arguments.store.shared.url.is_some() || folder::state(folder).exists();
     if !is_there {
         // Nobody has watched here yet, so that nothing was closed.
         return Ok(());

@@ -5,6 +5,7 @@ use crate::alert_arguments::CheckDlq;
 use crate::commands::alert;
 use crate::commands::outbox::source;
 use crate::failure::Failure;
+use crate::folder;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidings::core::codes;
@@ -77,7 +78,7 @@ async fn backlog(check: &CheckDlq) -> Result<Backlog, Failure> {
                     format!("there is no data folder {}", folder.display()),
                 ));
             }
-            if !folder.join("state.db").exists() {
+            if !folder::state(folder).exists() {
                 return Ok(Backlog::default());
             }
             alert::in_folder(&check.data).await?

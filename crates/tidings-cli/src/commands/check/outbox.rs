@@ -4,6 +4,7 @@ use super::report::{Figure, Limits, Report};
 use crate::alert_arguments::CheckOutbox;
 use crate::commands::alert;
 use crate::failure::Failure;
+use crate::folder;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings::core::codes;
@@ -55,7 +56,7 @@ async fn status(check: &CheckOutbox) -> Result<(String, OutboxStatus), Failure> 
         Some(url) => alert::outbox(url, &check.table).await?,
         None => {
             let folder = &check.data.folder;
-            if !folder.join("state.db").exists() {
+            if !folder::state(folder).exists() {
                 return Err(Failure::new(
                     codes::FOLDER_MISSING,
                     format!(

@@ -2,6 +2,7 @@
 
 use crate::commands::outbox::source;
 use crate::failure::Failure;
+use crate::folder;
 use crate::place::Place;
 use crate::store_arguments::SharedStore;
 use std::collections::HashMap;
@@ -55,7 +56,7 @@ async fn beside(place: &Place) -> Result<Option<Failures>, Failure> {
     let Location::Folder(folder) = place.location()? else {
         return Ok(None);
     };
-    let file = folder.join("state.db");
+    let file = folder::state(&folder);
     if !file.exists() {
         return Ok(None);
     }

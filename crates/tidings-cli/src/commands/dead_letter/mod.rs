@@ -49,7 +49,7 @@ pub(crate) async fn database(place: &LetterPlace) -> Result<Database, Failure> {
     if let Some(url) = &place.store.url {
         return source::database(url, false).await;
     }
-    let file = place.data.folder.join("state.db");
+    let file = folder::state(&place.data.folder);
     let database = source::file(&file, true).await?;
     schema::migrate(&database, &Part::ALL).await?;
     Ok(database)

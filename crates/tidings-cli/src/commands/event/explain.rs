@@ -196,7 +196,7 @@ async fn of_key(reader: &dyn Reader, key: &str) -> Result<Vec<Recorded>, Failure
 
 async fn open(arguments: &EventExplain) -> Result<Sources, Failure> {
     let reader = folder::read(&arguments.data.folder)?;
-    let file = arguments.data.folder.join("state.db");
+    let file = folder::state(&arguments.data.folder);
     let database: Option<Database> = match &arguments.store.url {
         Some(url) => Some(source::database(url, false).await?),
         None if file.exists() => Some(source::file(&file, false).await?),

@@ -6,6 +6,7 @@ pub(crate) mod tables;
 
 use crate::commands::outbox::source;
 use crate::failure::Failure;
+use crate::folder;
 use crate::inbox_arguments;
 use tidings::core::codes;
 use tidings::sql::{self, Database};
@@ -15,7 +16,7 @@ async fn database(inbox: &inbox_arguments::Inbox, create: bool) -> Result<Databa
     let Some(folder) = &inbox.folder else {
         return source::database(inbox.from.as_deref().unwrap_or_default(), create).await;
     };
-    let file = folder.join("state.db");
+    let file = folder::state(folder);
     if !file.exists() && !create {
         return Err(Failure::new(
             codes::FOLDER_MISSING,

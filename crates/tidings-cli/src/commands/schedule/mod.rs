@@ -8,6 +8,7 @@ mod tables;
 use crate::arguments::Global;
 use crate::commands::outbox::source;
 use crate::failure::Failure;
+use crate::folder;
 use crate::schedule_arguments::{self, ScheduleCommand};
 use serde::Serialize;
 use tidings::core::codes;
@@ -32,7 +33,7 @@ async fn open(store: &schedule_arguments::ScheduleStore, make: bool) -> Result<S
         let database = source::database(url, false).await?;
         return Ok(Schedules::open(&database).await?);
     }
-    let file = store.folder.join("state.db");
+    let file = folder::state(&store.folder);
     if !file.exists() {
         if !make {
             return Err(Failure::new(

@@ -3,6 +3,7 @@
 use crate::arguments::Global;
 use crate::commands::outbox::{ddl, source};
 use crate::failure::Failure;
+use crate::folder;
 use crate::output::talk;
 use crate::schedule_arguments::{ScheduleDdl, ScheduleMigrate};
 use tidings::sql::schema::{self, Part};
@@ -12,7 +13,7 @@ pub(super) fn ddl(arguments: &ScheduleDdl) -> Result<(), Failure> {
 }
 
 pub(super) async fn migrate(global: &Global, arguments: ScheduleMigrate) -> Result<(), Failure> {
-    let file = arguments.store.folder.join("state.db");
+    let file = folder::state(&arguments.store.folder);
     let database = match &arguments.store.shared.url {
         Some(url) => source::database(url, true).await?,
         None => source::file(&file, true).await?,
