@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
@@ -26,6 +26,20 @@ pub(crate) fn cargo(house: &House) -> Command {
 )]
 fn cargo_binary() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
+
+/// The place of this program. A build of the workspace may have put a new one there meanwhile, which Linux tells by a suffix.
+fn as_it_is_now(path: &Path) -> PathBuf {
+    let text = path.to_string_lossy();
+    text.strip_suffix(" (deleted)")
+        .map_or_else(|| path.to_path_buf(), PathBuf::from)
+}
+
+/// Where this program is, to be started again.
+pub(crate) fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map(|path| as_it_is_now(&path))
+        .map_err(|cause| Failure::new(format!("cannot find this program: {cause}")))
 }
 
 /// Runs to the end; the child speaks on our terminal.
@@ -119,6 +133,17 @@ fn ended_badly(command: &Command, status: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_was_built_anew_is_found_where_it_was() {
+        let here = Path::new("/target/debug/xtask");
+
+        assert_eq!(as_it_is_now(here), here);
+        assert_eq!(
+            as_it_is_now(Path::new("/target/debug/xtask (deleted)")),
+            here
+        );
+    }
 
     #[test]
     fn a_failing_child_is_named_with_its_arguments() {

@@ -128,8 +128,7 @@ fn run_suite(house: &House, options: &Options) -> Result<(), Failure> {
 
 /// Where tests write what they find, and how they start servers of their own.
 pub(crate) fn variables(house: &House) -> Result<[(String, String); 2], Failure> {
-    let program = std::env::current_exe()
-        .map_err(|cause| Failure::new(format!("cannot find this program: {cause}")))?;
+    let program = child::this_program()?;
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     Ok([
         ("TIDINGS_CONFORMANCE_RESULTS".to_owned(), text(found(house))),

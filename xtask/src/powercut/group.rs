@@ -162,7 +162,7 @@ impl Drop for GroupRun {
 
 /// The command line of the handler: this program again.
 fn handler(journal: &Path, log: &Path, early: bool) -> Result<String, Failure> {
-    let ourselves = super::ourselves()?;
+    let ourselves = crate::child::this_program()?;
     let parts = [&ourselves, journal, log].map(|path| path.display().to_string());
     if parts.iter().any(|part| part.contains('\'')) {
         return Err(Failure::new(format!(

@@ -235,23 +235,9 @@ fn build(house: &House, release: bool) -> Result<PathBuf, Failure> {
     Ok(house.target.join(profile).join("tidings"))
 }
 
-/// The place of this program. A build of the workspace may have put a new one there meanwhile, which Linux tells by a suffix.
-fn as_it_is_now(path: &Path) -> PathBuf {
-    let text = path.to_string_lossy();
-    text.strip_suffix(" (deleted)")
-        .map_or_else(|| path.to_path_buf(), PathBuf::from)
-}
-
-/// Where this program is.
-fn ourselves() -> Result<PathBuf, Failure> {
-    std::env::current_exe()
-        .map(|path| as_it_is_now(&path))
-        .map_err(|cause| Failure::new(format!("cannot find this program: {cause}")))
-}
-
 /// This program again, in namespaces for its mounts and its processes.
 fn inner(options: &Options, binary: &Path, folder: &Path) -> Result<Command, Failure> {
-    let ourselves = ourselves()?;
+    let ourselves = child::this_program()?;
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation", "private", "--pid", "--fork"])
@@ -374,20 +360,4 @@ fn end_in_time(options: &Options) {
         );
         std::process::exit(1);
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_that_was_built_anew_is_found_where_it_was() {
-        let here = Path::new("/target/debug/xtask");
-
-        assert_eq!(as_it_is_now(here), here);
-        assert_eq!(
-            as_it_is_now(Path::new("/target/debug/xtask (deleted)")),
-            here
-        );
-    }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use crate::child;
 use crate::failure::Failure;
 use crate::house::House;
 
@@ -18,16 +19,12 @@ pub(super) struct Beside {
 impl Beside {
     /// Starts a chore of this program.
     pub(super) fn start(house: &House, chore: &'static str) -> Result<Beside, Failure> {
-        let failed = |cause: &std::io::Error| {
-            Failure::new(format!("cannot run `cargo xtask {chore}`: {cause}"))
-        };
-        let program = std::env::current_exe().map_err(|cause| failed(&cause))?;
         let said = house.target.join(format!("{chore}.log"));
         let output = File::create(&said).map_err(|cause| Failure::file("write", &said, &cause))?;
         let errors = output
             .try_clone()
             .map_err(|cause| Failure::file("write", &said, &cause))?;
-        let child = Command::new(program)
+        let child = Command::new(child::this_program()?)
             .current_dir(&house.root)
             .env("CARGO_TARGET_DIR", &house.target)
             .arg(chore)
@@ -35,7 +32,7 @@ impl Beside {
             .stdout(output)
             .stderr(errors)
             .spawn()
-            .map_err(|cause| failed(&cause))?;
+            .map_err(|cause| Failure::new(format!("cannot run `cargo xtask {chore}`: {cause}")))?;
         Ok(Beside { chore, child, said })
     }
 
