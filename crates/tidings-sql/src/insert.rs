@@ -170,15 +170,20 @@ mod tests {
     }
 
     #[test]
-    fn the_statement_of_postgres_is_the_same_for_any_number() {
+    fn the_statement_of_postgres_is_the_same_for_any_number_but_one() {
         let place = Place {
             table: "\"outbox\"",
             destination: "",
         };
 
-        let one = insert(Kind::Postgres, &place, &[row(1)]);
-        let two = insert(Kind::Postgres, &place, &[row(1), row(2)]);
-        assert_eq!(one.sql, two.sql);
-        assert!(!one.sql.contains([':', '{']), "{}", one.sql);
+        let [one, two, three] =
+            [1, 2, 3].map(|rows| insert(Kind::Postgres, &place, &vec![row(1); rows]));
+
+        assert_eq!(two.sql, three.sql);
+        for insert in [one, two] {
+            let last = format!("${}", insert.binds.len());
+            assert!(insert.sql.contains(&last), "{}", insert.sql);
+            assert!(!insert.sql.contains([':', '{']), "{}", insert.sql);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -194,12 +195,24 @@ fn mariadb_keeps_its_data_over_a_kill_and_asks_for_a_password() {
     );
 }
 
+/// Takes a port. Between fork and exec a child that another test starts has what was open here, so that the look whether the port is free may still hold it.
+fn listen(port: u16) -> TcpListener {
+    let tries = 100;
+    for _ in 1..tries {
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    TcpListener::bind(("127.0.0.1", port)).expect("the port")
+}
+
 #[test]
 fn a_port_in_use_is_refused_with_who_has_it() {
     let Some(place) = Place::of_its_own() else {
         return;
     };
-    let _other = TcpListener::bind(("127.0.0.1", place.port)).expect("the port");
+    let _other = listen(place.port);
 
     let refusal = place.refused(&["up", "postgres"]);
 

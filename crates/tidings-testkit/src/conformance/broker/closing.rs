@@ -219,7 +219,9 @@ pub(super) async fn cancelled(ground: Arc<Ground>) -> Verdict {
         matches!(drained, Err(DrainError::Unfinished { unfinished: 1, .. })),
         "{drained:?}"
     );
-    assert_eq!(witness.seen().cancelled, 1, "the handling was not dropped");
+    witness
+        .until("the handling to be dropped", |seen| seen.cancelled == 1)
+        .await;
     let build = || builder(&ground, &broker, "a12", &witness, content());
     let next = start(&ground, build).await;
     witness.until_handled(2).await;
