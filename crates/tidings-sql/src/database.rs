@@ -175,7 +175,22 @@ impl Database {
         answer.map_err(|error| store_error(self, &error, Moment::Reading, access))
     }
 
-    /// As [`fetch`](Self::fetch), handing over the rows as they come.
+    /// As [`fetch`](Self::fetch), handing over each row as it comes.
+    pub(crate) async fn fetch_each(
+        &self,
+        sql: &str,
+        binds: &[Bind],
+        access: &Access<'_>,
+        take: &mut (dyn FnMut(Row) + Send),
+    ) -> Result<(), StoreError> {
+        let mut held = self.acquire().await?;
+        let limit = held.answer_timeout();
+        let answer = answered(limit, held.connection().each(sql, binds, take)).await;
+        held.used(&answer);
+        answer.map_err(|error| store_error(self, &error, Moment::Reading, access))
+    }
+
+    /// The same for any number of rows, however long they take.
     pub(crate) async fn each(
         &self,
         sql: &str,

@@ -18,4 +18,4 @@ LEFT JOIN (
     THEN 1 END IS NOT NULL
   ORDER BY {order} LIMIT :limit
 ) AS u ON 1 = 1
-ORDER BY u.place
+{in_place}

@@ -21,6 +21,52 @@ struct Withheld {
     attempts: HashMap<RowId, u32>,
 }
 
+/// The answer to a read, as far as it came.
+struct Answer {
+    /// The time of the database and its horizon, which every row repeats.
+    clock: Option<(Timestamp, Option<Horizon>)>,
+    rows: Result<Vec<OutboxRow>, StoreError>,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self {
+            clock: None,
+            rows: Ok(Vec::new()),
+        }
+    }
+}
+
+impl Answer {
+    fn take(&mut self, outbox: &SqlOutbox, mut row: Row, attempts: &HashMap<RowId, u32>) {
+        let (now, _) = *self.clock.get_or_insert_with(|| {
+            let horizon = || {
+                Some(Horizon {
+                    oldest_open: u64::try_from(row.int(1)?).ok()?,
+                    first_future: u64::try_from(row.int(2)?).ok()?,
+                })
+            };
+            (row.instant(0).unwrap_or_default(), horizon())
+        });
+        // Without any row the clock stands alone.
+        let Some(text) = row.text(3) else {
+            return;
+        };
+        let Ok(rows) = &mut self.rows else {
+            return;
+        };
+        match outbox.row(&mut row, &text, now) {
+            Ok(mut read) => {
+                if let Some(noted) = attempts.get(&read.id) {
+                    read.attempts = *noted;
+                }
+                rows.push(read);
+            }
+            Err(error) => self.rows = Err(error),
+        }
+    }
+}
+
 impl SqlOutbox {
     pub(super) async fn read_unsent(&self, query: &UnsentQuery) -> Result<UnsentRows, StoreError> {
         let withheld = self.withheld().await?;
@@ -50,39 +96,20 @@ impl SqlOutbox {
             // One more than asked for tells whether there is more.
             ("limit", Bind::Int(i64::from(query.limit) + 1)),
         ]);
-        let found = self
-            .database
-            .fetch(statement.sql(), &binds, &self.access())
+        let mut answer = Answer::default();
+        // Each row is made an event while the database looks for the next.
+        let mut take = |row: Row| answer.take(self, row, &withheld.attempts);
+        self.database
+            .fetch_each(statement.sql(), &binds, &self.access(), &mut take)
             .await?;
-        self.answer(found, query.limit, &withheld.attempts)
+        self.unsent(answer, query.limit)
     }
 
-    fn answer(
-        &self,
-        mut found: Vec<Row>,
-        limit: u32,
-        attempts: &HashMap<RowId, u32>,
-    ) -> Result<UnsentRows, StoreError> {
-        let now = found
-            .first()
-            .and_then(|row| row.instant(0))
-            .unwrap_or_default();
-        let horizon = found.first().and_then(|row| {
-            Some(Horizon {
-                oldest_open: u64::try_from(row.int(1)?).ok()?,
-                first_future: u64::try_from(row.int(2)?).ok()?,
-            })
-        });
-        let mut rows = Vec::with_capacity(found.len());
-        for row in &mut found {
-            // Without any row the clock stands alone.
-            if let Some(text) = row.text(3) {
-                let mut read = self.row(row, &text, now)?;
-                if let Some(noted) = attempts.get(&read.id) {
-                    read.attempts = *noted;
-                }
-                rows.push(read);
-            }
+    fn unsent(&self, answer: Answer, limit: u32) -> Result<UnsentRows, StoreError> {
+        let mut rows = answer.rows?;
+        if self.statements.unsent_by_id {
+            // They come in this order, as far as any database is known; none promises it.
+            rows.sort_by_key(|row| row.id);
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let cut = rows.len() > limit;
@@ -90,6 +117,7 @@ impl SqlOutbox {
         if rows.iter().any(|row| row.attempts > 0) {
             self.note_that_failures_exist();
         }
+        let (now, horizon) = answer.clock.unwrap_or_default();
         Ok(UnsentRows {
             rows,
             cut,

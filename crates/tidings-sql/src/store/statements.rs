@@ -10,6 +10,8 @@ use tidings_core::store::Settlement;
 pub(super) struct Statements {
     pub(super) unsent: Statement,
     pub(super) unsent_above_floor: Option<Statement>,
+    /// Whether the two above leave the order of rows to their ids.
+    pub(super) unsent_by_id: bool,
     /// Rows by id: what a note says of them.
     pub(super) describe: Statement,
     /// Every row, and what became of it.
@@ -83,6 +85,7 @@ impl Statements {
             unsent: make(&unsent.replace("{above_floor}", "")),
             unsent_above_floor: (table.id_kind == IdKind::Number)
                 .then(|| make(&unsent.replace("{above_floor}", "AND {id} > :floor"))),
+            unsent_by_id: table.is_ordered_by_id(),
             describe: make(
                 "SELECT {id_text}, {event_id}, {event_type}, {key}, {destination} FROM {table} AS o WHERE {is_unsent} AND {id} IN ({ids})",
             ),
@@ -172,6 +175,7 @@ impl Table<'_> {
             ("is_alive", is_alive.to_owned()),
             ("behind_dead", behind_dead.to_owned()),
             ("order", self.column(order)),
+            ("in_place", self.in_place().to_owned()),
             ("is_unsent", self.sent("= {no}", "1 = 1")),
             ("is_sent", self.sent("<> {no}", "1 = 0")),
             ("mark", self.mark()),
@@ -303,8 +307,22 @@ impl Table<'_> {
         }
         match self.dialect.kind {
             Kind::Sqlite => format!("CAST(unixepoch({name}, 'subsec') * 1000000 AS INTEGER)"),
-            Kind::Postgres => format!("CAST(EXTRACT(EPOCH FROM {name}) * 1000000 AS bigint)"),
+            // As a floating number it is exact to the microsecond for two centuries, and costs half of the decimal one.
+            Kind::Postgres => format!("CAST(date_part('epoch', {name}) * 1000000 AS bigint)"),
             Kind::MySql => format!("CAST(UNIX_TIMESTAMP({name}) * 1000000 AS SIGNED)"),
+        }
+    }
+
+    fn is_ordered_by_id(&self) -> bool {
+        self.id_kind == IdKind::Number && self.columns.order.is_none()
+    }
+
+    /// A database that sorted what it found would hold back the first row until it has the last. Numbers are as well looked over by who reads them.
+    fn in_place(&self) -> &'static str {
+        if self.is_ordered_by_id() {
+            ""
+        } else {
+            "ORDER BY u.place"
         }
     }
 
