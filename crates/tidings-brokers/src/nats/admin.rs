@@ -22,11 +22,14 @@ pub(super) async fn create_stream(link: &Link) -> Result<Stream, BrokerError> {
         discard: DiscardPolicy::Old,
         num_replicas: link.config.replicas,
         duplicate_window: NATS_DUPLICATE_WINDOW,
+        allow_atomic_publish: link.knows_batches(),
         ..Default::default()
     };
     let creating = link.jetstream.get_or_create_stream(config);
     let created = link.within("make the stream", creating).await?;
-    created.map_err(|error| link.failed("make the stream", &error))
+    let stream = created.map_err(|error| link.failed("make the stream", &error))?;
+    link.note_batches(stream.cached_info().config.allow_atomic_publish);
+    Ok(stream)
 }
 
 /// Looks at the stream and the consumers of groups, and makes what is missing if that is asked for.

@@ -5,7 +5,7 @@ use super::config::{Login, NatsConfig};
 use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidings_core::broker::BrokerError;
@@ -25,6 +25,8 @@ pub(super) struct Link {
     connected: watch::Receiver<bool>,
     /// What the server last said that we may not do; it says so beside the answer, which never comes.
     forbidden: Arc<Mutex<Option<String>>>,
+    /// Whether the stream takes batches, as far as was seen.
+    batches: AtomicBool,
     /// Whether the broker was closed: whoever receives is told so.
     pub(super) ends: watch::Sender<bool>,
 }
@@ -62,6 +64,7 @@ impl Link {
             jetstream,
             connected,
             forbidden,
+            batches: AtomicBool::new(false),
             ends: watch::Sender::new(false),
         })
     }
@@ -87,6 +90,17 @@ impl Link {
         self.client.statistics().connects.load(Ordering::Acquire)
     }
 
+    /// Waits until there is another connection than the newest of so many.
+    pub(super) async fn connected_anew(&self, connects: u64) {
+        let mut connected = self.connected.clone();
+        while self.connects() == connects {
+            if connected.changed().await.is_err() {
+                // Nothing connects any more, and the answer has its own limit.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// The largest payload: what a message may have, less some room for headers.
     pub(super) fn payload_bytes_max(&self) -> usize {
         let message_bytes_max = self.client.max_payload();
@@ -98,13 +112,31 @@ impl Link {
         self.client.is_server_compatible(2, 10, 0)
     }
 
+    /// Batches that are taken whole came with 2.12, and know duplicates since 2.12.1.
+    pub(super) fn knows_batches(&self) -> bool {
+        self.client.is_server_compatible(2, 12, 1)
+    }
+
+    /// Whether events may be sent in batches.
+    pub(super) fn takes_batches(&self) -> bool {
+        self.batches.load(Ordering::Relaxed) && self.knows_batches()
+    }
+
+    /// Notes whether the stream allows batches.
+    pub(super) fn note_batches(&self, allowed: bool) {
+        self.batches.store(allowed, Ordering::Relaxed);
+    }
+
     /// The stream of the events, if it exists.
     pub(super) async fn find_stream(&self) -> Result<Option<Stream>, BrokerError> {
         self.wait_connected(REMOTE_REQUEST_TIMEOUT).await?;
         let looking = self.jetstream.get_stream(&self.config.stream);
         let looked = self.within("look at the stream", looking).await?;
         match looked {
-            Ok(stream) => Ok(Some(stream)),
+            Ok(stream) => {
+                self.note_batches(stream.cached_info().config.allow_atomic_publish);
+                Ok(Some(stream))
+            }
             Err(error) => match error.kind() {
                 jetstream::context::GetStreamErrorKind::JetStream(cause)
                     if cause.error_code() == ErrorCode::STREAM_NOT_FOUND =>
@@ -138,8 +170,13 @@ impl Link {
             replicas,
             ..
         } = &self.config;
+        let batches = if self.knows_batches() {
+            " --allow-batch"
+        } else {
+            ""
+        };
         format!(
-            "nats stream add {stream} --subjects '{prefix}.>' --storage file --replicas {replicas} --retention limits --discard old --dupe-window 2m --defaults"
+            "nats stream add {stream} --subjects '{prefix}.>' --storage file --replicas {replicas} --retention limits --discard old --dupe-window 2m{batches} --defaults"
         )
     }
 

@@ -1,18 +1,25 @@
-//! Publishing to JetStream: all keys at the same time, the events of one key one after another.
+//! Publishing to JetStream: in batches that the server takes whole or not at all, and where it does not, all keys at the same time and the events of one key one
+//! after another.
 //!
-//! A connection that breaks may lose what is on its way and still deliver what was sent behind it. So the next event of a key is sent only when the one before
-//! it is acknowledged; events of other keys, and events without one, do not wait.
+//! A connection that breaks may lose what is on its way and still deliver what was sent behind it. The server refuses a batch with a gap, so that order is kept
+//! in it although everything is on its way at once. Without batches the next event of a key is sent only when the one before it is acknowledged; events of other
+//! keys, and events without one, do not wait.
 
 use super::connection::Link;
 use super::mapping;
 use async_nats::jetstream::context::{PublishError as NatsError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{HeaderMap, header};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use std::collections::HashMap;
 use std::error::Error as _;
 use tidings_core::broker::{BrokerError, Position, PublishError, PublishOutcome, Receipt};
-use tidings_core::limits::{REMOTE_PUBLISH_IN_FLIGHT, REMOTE_PUBLISH_TIMEOUT};
+use tidings_core::limits::{
+    NATS_BATCH_BYTES_MAX, NATS_BATCH_EVENTS_MAX, REMOTE_PUBLISH_IN_FLIGHT, REMOTE_PUBLISH_TIMEOUT,
+};
 use tidings_core::{Envelope, ErrorClass, codes};
 
 /// Hands over a batch under the rules of the port.
@@ -21,6 +28,116 @@ pub(super) async fn publish(link: &Link, batch: &[Envelope]) -> Vec<PublishOutco
         let refused = PublishError::refused(&lost);
         return batch.iter().map(|_| Err(refused.clone())).collect();
     }
+    let mut outcomes = Vec::with_capacity(batch.len());
+    let mut rest = batch;
+    while link.takes_batches() && rest.len() > 1 {
+        let (first, later) = rest.split_at(batch_len(rest));
+        match send_batch(link, first).await {
+            Batch::Taken(last) => {
+                outcomes.extend(receipts(last, first.len()));
+                rest = later;
+            }
+            Batch::Refused => break,
+            Batch::Unknown(error) => {
+                outcomes.extend(first.iter().map(|_| Err(error.clone())));
+                outcomes.extend(later.iter().map(|_| Err(PublishError::NotAttempted)));
+                return outcomes;
+            }
+        }
+    }
+    outcomes.extend(publish_in_chains(link, rest).await);
+    outcomes
+}
+
+/// What became of a batch that the server takes whole or not at all.
+enum Batch {
+    /// The place of its last event, behind the others.
+    Taken(u64),
+    /// Nothing of it is in the stream: the server has an event of it already, or a limit, or lost a part on the way. One by one each event gets its own answer.
+    Refused,
+    /// All of it may be in the stream, or nothing.
+    Unknown(PublishError),
+}
+
+/// How many events go into the next batch.
+fn batch_len(events: &[Envelope]) -> usize {
+    let mut bytes = 0;
+    let fits = events
+        .iter()
+        .take(NATS_BATCH_EVENTS_MAX)
+        .take_while(|event| {
+            bytes += event.payload_bytes().len();
+            bytes <= NATS_BATCH_BYTES_MAX
+        });
+    fits.count().max(1)
+}
+
+async fn send_batch(link: &Link, events: &[Envelope]) -> Batch {
+    let [before @ .., last] = events else {
+        return Batch::Refused;
+    };
+    if events.iter().any(|event| is_too_large(link, event)) {
+        return Batch::Refused;
+    }
+    // Its random end is as good for a batch.
+    let id = link.client.new_inbox();
+    let connects = link.connects();
+    for (place, event) in before.iter().enumerate() {
+        let (subject, headers, payload) = message_of(link, event, &id, place + 1);
+        let sent = link.client.publish_with_headers(subject, headers, payload);
+        if sent.await.is_err() {
+            return Batch::Refused;
+        }
+    }
+    let (subject, mut headers, payload) = message_of(link, last, &id, events.len());
+    headers.insert(header::NATS_BATCH_COMMIT, "1");
+    let message = PublishMessage::build().headers(headers).payload(payload);
+    let error = match answer(link, connects, subject, message).await {
+        Ok(ack) if ack.batch_size == Some(events.len() as u64) => {
+            return Batch::Taken(ack.sequence);
+        }
+        Ok(ack) => {
+            link.note_batches(false);
+            return Batch::Unknown(PublishError::Ambiguous {
+                reason: format!(
+                    "NATS JetStream took a batch of {} events as {:?}: it does not know batches, although the stream allows them",
+                    events.len(),
+                    ack.batch_size
+                ),
+            });
+        }
+        Err(Some(error)) => error,
+        Err(None) => return Batch::Unknown(lost(link)),
+    };
+    if code_of(&error) == Some(ErrorCode::ATOMIC_PUBLISH_DISABLED) {
+        link.note_batches(false);
+    }
+    match meaning(link, &error).await {
+        unknown @ PublishError::Ambiguous { .. } => Batch::Unknown(unknown),
+        _ => Batch::Refused,
+    }
+}
+
+/// An event as a message of a batch.
+fn message_of(link: &Link, event: &Envelope, id: &str, place: usize) -> (String, HeaderMap, Bytes) {
+    let subject = mapping::subject(&link.config.prefix, event.event_type().as_str());
+    let (mut headers, payload) = mapping::write(event);
+    headers.insert(header::NATS_BATCH_ID, id);
+    headers.insert(header::NATS_BATCH_SEQUENCE, place.to_string());
+    (subject, headers, payload)
+}
+
+/// A batch lies in the stream without a gap.
+fn receipts(last: u64, events: usize) -> impl Iterator<Item = PublishOutcome> {
+    let first = (last + 1).saturating_sub(events as u64);
+    (first..=last).map(|place| {
+        Ok(Receipt {
+            position: Some(Position(place)),
+        })
+    })
+}
+
+async fn publish_in_chains(link: &Link, batch: &[Envelope]) -> Vec<PublishOutcome> {
     let mut outcomes: Vec<PublishOutcome> = batch
         .iter()
         .map(|_| Err(PublishError::NotAttempted))
@@ -77,29 +194,55 @@ async fn send_chain(
     outcomes
 }
 
+/// Facts of our own hold whole envelopes, and have all the room that the server gives.
+fn is_too_large(link: &Link, event: &Envelope) -> bool {
+    event.payload_bytes().len() > link.payload_bytes_max() && !event.event_type().is_internal()
+}
+
 async fn send(link: &Link, envelope: &Envelope) -> PublishOutcome {
-    let payload_bytes = envelope.payload_bytes().len();
-    // Facts of our own hold whole envelopes, and have all the room that the server gives.
-    if payload_bytes > link.payload_bytes_max() && !envelope.event_type().is_internal() {
+    if is_too_large(link, envelope) {
         return Err(too_large(&format!(
-            "the payload has {payload_bytes} bytes, the largest has {}",
+            "the payload has {} bytes, the largest has {}",
+            envelope.payload_bytes().len(),
             link.payload_bytes_max()
         )));
     }
     let subject = mapping::subject(&link.config.prefix, envelope.event_type().as_str());
     let (headers, payload) = mapping::write(envelope);
     let message = PublishMessage::build().headers(headers).payload(payload);
-    let sent = link.jetstream.send_publish(subject, message).await;
-    let acked = match sent {
-        Ok(ack) => ack.await,
-        Err(error) => Err(error),
-    };
-    match acked {
+    match answer(link, link.connects(), subject, message).await {
         // A duplicate has the position of the first one.
         Ok(ack) => Ok(Receipt {
             position: Some(Position(ack.sequence)),
         }),
-        Err(error) => Err(meaning(link, &error).await),
+        Err(Some(error)) => Err(meaning(link, &error).await),
+        Err(None) => Err(lost(link)),
+    }
+}
+
+/// Sends a message and waits for the server's answer, which goes to the connection that the message came by: once there is another one, after `connects` of them,
+/// nothing is waited for.
+async fn answer(
+    link: &Link,
+    connects: u64,
+    subject: String,
+    message: PublishMessage,
+) -> Result<PublishAck, Option<NatsError>> {
+    let acked = async {
+        let sent = link.jetstream.send_publish(subject, message).await?;
+        sent.await
+    };
+    tokio::select! {
+        biased;
+        acked = acked => acked.map_err(Some),
+        () = link.connected_anew(connects) => Err(None),
+    }
+}
+
+fn lost(link: &Link) -> PublishError {
+    let reason = "the connection was lost before the answer came";
+    PublishError::Ambiguous {
+        reason: link.failed("take an event", &reason).to_string(),
     }
 }
 
@@ -132,13 +275,15 @@ async fn meaning(link: &Link, error: &NatsError) -> PublishError {
     }
 }
 
+/// What the server answered, if it did.
+fn code_of(error: &NatsError) -> Option<ErrorCode> {
+    let cause = error.source()?.downcast_ref::<jetstream::Error>();
+    cause.map(jetstream::Error::error_code)
+}
+
 /// What the server answered; it did not take the event.
 fn answered(link: &Link, error: &NatsError, reason: String) -> PublishError {
-    let cause = error.source();
-    let code = cause
-        .and_then(|cause| cause.downcast_ref::<jetstream::Error>())
-        .map(jetstream::Error::error_code);
-    match code {
+    match code_of(error) {
         Some(
             ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
         ) => too_large(&reason),
@@ -166,7 +311,32 @@ fn too_large(reason: &str) -> PublishError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidings_core::EnvelopeParts;
+    use tidings_core::limits::PAYLOAD_BYTES_MAX;
+    use tidings_core::{EnvelopeParts, Payload};
+
+    #[test]
+    fn a_batch_ends_at_a_limit_and_has_at_least_one_event() {
+        let event = |bytes: usize| {
+            let mut parts = EnvelopeParts::new("1", "x.y");
+            parts.payload = Some(Payload::binary(vec![b'x'; bytes]));
+            Envelope::new(parts).unwrap()
+        };
+        let of_bytes = NATS_BATCH_BYTES_MAX / PAYLOAD_BYTES_MAX;
+
+        assert_eq!(
+            batch_len(&vec![event(1); NATS_BATCH_EVENTS_MAX + 5]),
+            NATS_BATCH_EVENTS_MAX
+        );
+        let large = vec![event(PAYLOAD_BYTES_MAX); of_bytes + 2];
+        assert_eq!(batch_len(&large), of_bytes);
+        assert_eq!(batch_len(&[event(1), event(1)]), 2);
+    }
+
+    #[test]
+    fn the_events_of_a_batch_have_the_places_before_its_last() {
+        let places = receipts(9, 3).map(|outcome| outcome.unwrap().position.unwrap().0);
+        assert_eq!(places.collect::<Vec<_>>(), [7, 8, 9]);
+    }
 
     #[test]
     fn each_key_is_a_chain_and_events_without_one_stand_alone() {

@@ -1,5 +1,6 @@
 //! The adapter of NATS JetStream against a real server.
 
+mod batches;
 mod trouble;
 
 use crate::events::{
