@@ -194,6 +194,7 @@ mod tests {
             append_time: None,
             envelope: Envelope::new(EnvelopeParts::new(place.to_string(), "a.b")).unwrap(),
             problem: None,
+            redelivered: false,
         };
         table.insert(place, delivery, handle);
     }

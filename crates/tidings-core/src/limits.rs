@@ -309,6 +309,10 @@ pub const NATS_REPLICAS_MAX: u64 = 5;
 pub const NATS_HEADER_BYTES_MAX: usize = 61_440;
 /// Bytes of the largest message of NATS that are left for headers.
 pub const NATS_HEADER_BYTES_RESERVED: usize = 8_192;
+/// Events of one batch of NATS at most, as its server has it.
+pub const NATS_BATCH_EVENTS_MAX: usize = 1_000;
+/// Payload bytes of one batch of NATS at most: the server keeps it aside until it is complete.
+pub const NATS_BATCH_BYTES_MAX: usize = 4_194_304;
 /// Duplicates of an event are known to NATS for so long.
 pub const NATS_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// How long one request for further events stays open at NATS.
@@ -418,6 +422,10 @@ pub const KAFKA_REVOKE_WAIT: Duration = Duration::from_secs(10);
 pub const KAFKA_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 /// A consumer of Kafka waits so long for something new before it looks after its own affairs.
 pub const KAFKA_POLL_WAIT: Duration = Duration::from_millis(20);
+/// Offsets by which what may have been handed out is committed ahead of it at first; it doubles each time.
+pub const KAFKA_HANDED_OUT_AHEAD_FIRST: u64 = 1_024;
+/// The most offsets by which it is ahead: so many events more are suspected after a process died.
+pub const KAFKA_HANDED_OUT_AHEAD_MAX: u64 = 65_536;
 /// Events taken from Kafka at once.
 pub const KAFKA_POLL_EVENTS_MAX: usize = 512;
 /// Events of a group that wait to be received, before no more are taken from Kafka.

@@ -138,6 +138,7 @@ impl Receive for MemorySubscription {
                     append_time: None,
                     envelope,
                     problem: None,
+                    redelivered: false,
                 });
             }
             let mut watermark = self.settled.watermark.lock().expect("no panic");

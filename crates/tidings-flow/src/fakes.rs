@@ -387,6 +387,7 @@ impl Receive for FakeReceive {
                         append_time: Some(recorded.append_time),
                         envelope: recorded.envelope.clone(),
                         problem: recorded.envelope.extension_text(PROBLEM).map(Into::into),
+                        redelivered: false,
                     });
                 } else {
                     watermark.scan_to(self.next);

@@ -240,6 +240,14 @@ pub(crate) fn sent_at(message: &Message) -> Option<Timestamp> {
     Some(Timestamp::from_micros(millis.checked_mul(1_000)?))
 }
 
+/// Whether SQS handed a message out before.
+pub(crate) fn was_received(message: &Message) -> bool {
+    let attributes = message.attributes();
+    let times =
+        attributes.and_then(|it| it.get(&MessageSystemAttributeName::ApproximateReceiveCount));
+    times.is_some_and(|times| times != "1")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Reading one queue: polls that run ahead, deliveries that are kept from others until they are settled, settling by token.
 
 use super::error::{Failure, Fault, Speaker};
-use super::open::{Open, sent_at};
+use super::open::{Open, sent_at, was_received};
 use super::queue::{Poll, Queue, count};
 use super::reading::Reading;
 use super::settling::Settling;
@@ -422,6 +422,7 @@ impl Shared {
                 append_time: sent_at(&message),
                 envelope,
                 problem,
+                redelivered: was_received(&message),
             }
         });
         Ok(Some(Received::Deliveries {

@@ -375,9 +375,13 @@ fn decode(link: &Link, message: async_nats::Message) -> Option<(u64, Delivery, S
         message,
         context: link.jetstream.clone(),
     };
-    let (sequence, published) = {
+    let (sequence, published, times) = {
         let info = message.info().ok()?;
-        (info.stream_sequence, timestamp(info.published))
+        (
+            info.stream_sequence,
+            timestamp(info.published),
+            info.delivered,
+        )
     };
     let carried = mapping::read(
         &link.config.stream,
@@ -397,6 +401,7 @@ fn decode(link: &Link, message: async_nats::Message) -> Option<(u64, Delivery, S
         append_time: Some(published),
         envelope: carried.envelope,
         problem: carried.problem,
+        redelivered: times > 1,
     };
     Some((sequence, delivery, reply))
 }

@@ -251,6 +251,7 @@ fn decode(delivery: lapin::message::Delivery) -> (u64, Delivery, u64) {
         append_time: None,
         envelope: carried.envelope,
         problem: carried.problem,
+        redelivered: delivery.redelivered,
     };
     (tag, delivery, tag)
 }

@@ -56,6 +56,9 @@ pub struct Delivery {
     pub envelope: Envelope,
     /// Why the message is no event: it matches every group, and is given up to the dead letters without a handler having seen it.
     pub problem: Option<Arc<str>>,
+    /// Whether it may have been handed out before, to somebody who has not told what became of it: a process may have died with it. A broker that tells so by
+    /// [`Resumed`] says `false`.
+    pub redelivered: bool,
 }
 
 /// What the receive half tells.

@@ -250,10 +250,9 @@ impl Sorter {
             self.unwanted.push(delivery.token);
             return;
         };
-        let suspect = pipeline
-            .known
-            .get()
-            .is_some_and(|known| known.is_suspect(delivery.position));
+        let known = pipeline.known.get();
+        let suspect =
+            delivery.redelivered || known.is_some_and(|known| known.is_suspect(delivery.position));
         if suspect && was_given_up(pipeline, &delivery) {
             self.unwanted.push(delivery.token);
             return;

@@ -227,6 +227,7 @@ impl Held {
                 append_time: None,
                 envelope: message.envelope.clone(),
                 problem: None,
+                redelivered: false,
             }));
         }
         deliveries

@@ -224,6 +224,7 @@ fn taking(deliveries: &mut Vec<Delivery>) -> impl FnMut(Found<'_>) -> Result<(),
             append_time: Some(event.append_time),
             envelope: event.envelope,
             problem: None,
+            redelivered: false,
         });
         Ok(())
     }

@@ -118,6 +118,7 @@ impl Receive for MemoryReceive {
                             append_time: Some(event.append_time),
                             envelope: event.envelope.clone(),
                             problem: None,
+                            redelivered: false,
                         })
                         .collect::<Vec<_>>()
                 });

@@ -154,8 +154,9 @@ impl Member {
             wait = Duration::ZERO;
         }
         let took = !records.is_empty();
-        if took || !ends.is_empty() {
-            self.shared.lock().take_in(records);
+        self.shared.lock().take_in(records);
+        let raised = self.raise();
+        if took || !ends.is_empty() || raised {
             self.shared.arrived.notify_one();
         }
         if let Some(error) = failure {
@@ -268,13 +269,39 @@ impl Member {
     }
 
     fn commit(&self, mode: CommitMode) -> KafkaResult<()> {
-        let moved = self.shared.lock().take_moved(None);
-        let committed = commit(&self.config, &self.consumer, &moved, mode);
+        let mut state = self.shared.lock();
+        let stands = if state.is_stopping() {
+            state.take_last(None)
+        } else {
+            state.take_moved()
+        };
+        drop(state);
+        let committed = commit(&self.config, &self.consumer, &stands, mode);
         if committed.is_err() {
-            let partitions = moved.iter().map(|(partition, _)| *partition);
+            let partitions = stands.iter().map(|stand| stand.partition);
             self.shared.lock().commit_failed(partitions);
         }
         committed
+    }
+
+    /// Commits that more may have been handed out than is so far, before it is, and answers whether more may be now. Where that fails it is tried again with the
+    /// next look for events.
+    fn raise(&self) -> bool {
+        let stands = self.shared.lock().to_raise();
+        if stands.is_empty() {
+            return false;
+        }
+        match commit(&self.config, &self.consumer, &stands, CommitMode::Sync) {
+            Ok(()) => self.shared.lock().raised(&stands),
+            Err(error) => {
+                tracing::debug!(
+                    group = self.group,
+                    "what is handed out is not noted: {error}"
+                );
+                return false;
+            }
+        }
+        true
     }
 
     fn rejoin_if_asked(&self) {

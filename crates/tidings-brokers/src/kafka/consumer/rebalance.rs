@@ -3,7 +3,7 @@
 use super::super::client::{Troubles, while_coordinator_moves};
 use super::super::config::KafkaConfig;
 use super::super::mapping::{NAME, broker_error};
-use super::state::Shared;
+use super::state::{Shared, Stand};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
@@ -107,22 +107,29 @@ impl Rebalance {
         let mut begins = Vec::new();
         for element in committed.elements() {
             let partition = element.partition();
-            let (from, is_committed) = match element.offset() {
+            let (position, is_committed) = match element.offset() {
                 Offset::Offset(offset) => (u64::try_from(offset).unwrap_or(0), true),
                 _ => (self.starts.get(&partition).copied().unwrap_or(0), false),
             };
-            begins.push((partition, from, is_committed));
+            let handed_below = handed_below(element.metadata()).unwrap_or(0);
+            let stand = Stand {
+                partition,
+                position,
+                handed_below: handed_below.max(position),
+            };
+            begins.push((stand, is_committed));
         }
         let mut assigned = TopicPartitionList::new();
         let mut state = self.shared.lock();
-        for (partition, from, is_committed) in begins {
+        for (stand, is_committed) in begins {
+            let (partition, from) = (stand.partition, stand.position);
             let offset = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
             if let Err(error) = assigned.add_partition_offset(&self.config.topic, partition, offset)
             {
                 tracing::warn!("partition {partition} cannot begin at {from}: {error}");
                 continue;
             }
-            state.assign(&self.config.topic, partition, from, is_committed);
+            state.assign(&self.config.topic, stand, is_committed);
         }
         state.join();
         assigned
@@ -190,9 +197,9 @@ impl Rebalance {
                 .shared
                 .wait_changed(state, left.max(Duration::from_millis(1)));
         }
-        let moved = state.take_moved(Some(partitions));
+        let last = state.take_last(Some(partitions));
         drop(state);
-        if let Err(error) = commit(&self.config, consumer, &moved, CommitMode::Sync) {
+        if let Err(error) = commit(&self.config, consumer, &last, CommitMode::Sync) {
             // Whoever has the partition next handles again what is not committed.
             tracing::warn!(group = self.group, "a last commit failed: {error}");
         }
@@ -203,19 +210,30 @@ impl Rebalance {
 pub(super) fn commit(
     config: &KafkaConfig,
     consumer: &BaseConsumer<Rebalance>,
-    offsets: &[(i32, u64)],
+    stands: &[Stand],
     mode: CommitMode,
 ) -> KafkaResult<()> {
-    if offsets.is_empty() {
+    if stands.is_empty() {
         return Ok(());
     }
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for (partition, offset) in offsets {
-        let offset = Offset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
-        list.add_partition_offset(&config.topic, *partition, offset)?;
+    let mut list = TopicPartitionList::with_capacity(stands.len());
+    for stand in stands {
+        let offset = Offset::Offset(i64::try_from(stand.position).unwrap_or(i64::MAX));
+        let mut element = list.add_partition(&config.topic, stand.partition);
+        element.set_offset(offset)?;
+        if stand.handed_below > stand.position {
+            element.set_metadata(format!("{HANDED_BELOW}{}", stand.handed_below));
+        }
     }
-    tracing::trace!(broker = NAME, ?offsets, "commit");
+    tracing::trace!(broker = NAME, ?stands, "commit");
     consumer.commit(&list, mode)
+}
+
+/// What begins the metadata of a committed offset behind which more was handed out.
+const HANDED_BELOW: &str = "handed-out-below=";
+
+fn handed_below(metadata: &str) -> Option<u64> {
+    metadata.strip_prefix(HANDED_BELOW)?.parse().ok()
 }
 
 /// Whether a commit was refused because the group is being dealt out anew: it may be taken once we poll.

@@ -8,7 +8,10 @@ use tidings_core::Timestamp;
 use tidings_core::broker::{
     BrokerError, Delivery, LowWatermark, Received, Scope, SettleAction, SettleError, Token,
 };
-use tidings_core::limits::{KAFKA_PENDING_BYTES_MAX, KAFKA_PENDING_EVENTS_MAX};
+use tidings_core::limits::{
+    KAFKA_HANDED_OUT_AHEAD_FIRST, KAFKA_HANDED_OUT_AHEAD_MAX, KAFKA_PENDING_BYTES_MAX,
+    KAFKA_PENDING_EVENTS_MAX,
+};
 use tokio::sync::Notify;
 
 /// Bits of a token that count offsets; the others name the slot.
@@ -58,11 +61,27 @@ struct Slot {
     base: u64,
 }
 
+/// Where a group stands in a partition, as it is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) partition: i32,
+    /// The first offset that is not settled.
+    pub(super) position: u64,
+    /// Everything below may have been handed out. It is raised before more is, so that whoever goes on here after a process that died knows what it may have died with.
+    pub(super) handed_below: u64,
+}
+
 /// A partition that is ours.
 struct Part {
     partition: i32,
     scope: Scope,
     watermark: LowWatermark,
+    /// What may have been handed out before it was ours.
+    redelivered_below: u64,
+    /// Nothing is handed out from here on before this is committed to be further.
+    handed_below: u64,
+    /// How far it is raised next.
+    raise_by: u64,
     /// The next offset that was not taken.
     next: u64,
     slot: u32,
@@ -81,6 +100,14 @@ struct Part {
 }
 
 impl Part {
+    fn stand(&self) -> Stand {
+        Stand {
+            partition: self.partition,
+            position: self.watermark.position(),
+            handed_below: self.handed_below,
+        }
+    }
+
     /// Whether what lies before the end is no events: marks of transactions, say. Kafka does not tell, but an event would have come by now.
     fn ends_in_gap(&mut self, end: u64, now: Duration) -> bool {
         match self.gap {
@@ -124,8 +151,9 @@ impl Shared {
 }
 
 impl State {
-    /// A partition is ours from now on, and begins at an offset.
-    pub(super) fn assign(&mut self, topic: &Arc<str>, partition: i32, from: u64, committed: bool) {
+    /// A partition is ours from now on, and begins where the group stands.
+    pub(super) fn assign(&mut self, topic: &Arc<str>, stand: Stand, committed: bool) {
+        let (partition, from) = (stand.partition, stand.position);
         self.generation += 1;
         let scope = Scope {
             name: format!("{topic}/{partition}").into(),
@@ -137,6 +165,9 @@ impl State {
             partition,
             scope,
             watermark: LowWatermark::new(from),
+            redelivered_below: stand.handed_below,
+            handed_below: stand.handed_below,
+            raise_by: KAFKA_HANDED_OUT_AHEAD_FIRST,
             next: from,
             slot,
             slot_base: from,
@@ -261,6 +292,7 @@ impl State {
                 append_time: record.append_time,
                 envelope: record.carried.envelope,
                 problem: record.carried.problem,
+                redelivered: offset < part.redelivered_below,
             },
         });
         self.pending_events += 1;
@@ -307,10 +339,12 @@ impl State {
             let Some(part) = self.parts.get_mut(index) else {
                 continue;
             };
-            if part.pending.is_empty() {
+            let below = part.handed_below;
+            let free = part.pending.partition_point(|taken| taken.offset < below);
+            if free == 0 {
                 continue;
             }
-            let count = part.pending.len().min(events_max.max(1));
+            let count = free.min(events_max.max(1));
             let mut deliveries = Vec::with_capacity(count);
             let mut bytes = 0;
             for taken in part.pending.drain(..count) {
@@ -389,18 +423,62 @@ impl State {
         }
     }
 
-    /// Partitions whose watermark is beyond what was committed, and where it is; all count as committed from now on.
-    pub(super) fn take_moved(&mut self, only: Option<&[i32]>) -> Vec<(i32, u64)> {
-        let mut moved = Vec::new();
+    /// Where the group stands in partitions whose watermark is beyond what was committed; all count as committed from now on.
+    pub(super) fn take_moved(&mut self) -> Vec<Stand> {
+        let moved = self.parts.iter_mut().filter_map(|part| {
+            let stand = part.stand();
+            let is_moved = part.committed != stand.position;
+            part.committed = stand.position;
+            is_moved.then_some(stand)
+        });
+        moved.collect()
+    }
+
+    /// Where the group stands in partitions that are given up, or in all of them: what was not handed out is not suspected of anything.
+    pub(super) fn take_last(&mut self, only: Option<&[i32]>) -> Vec<Stand> {
+        let mut last = Vec::new();
         for part in &mut self.parts {
-            let position = part.watermark.position();
-            let asked = only.is_none_or(|only| only.contains(&part.partition));
-            if asked && part.committed != position {
-                part.committed = position;
-                moved.push((part.partition, position));
+            if only.is_some_and(|only| !only.contains(&part.partition)) {
+                continue;
+            }
+            let stand = part.stand();
+            let newest = part.handed_out.last_key_value();
+            let handed_below = newest.map_or(stand.position, |(offset, _)| offset + 1);
+            if part.committed != stand.position || part.handed_below != handed_below {
+                part.committed = stand.position;
+                part.handed_below = handed_below;
+                last.push(Stand {
+                    handed_below,
+                    ..stand
+                });
             }
         }
-        moved
+        last
+    }
+
+    /// Where the group would stand if everything taken could be handed out, for the partitions in which more was taken than may be.
+    pub(super) fn to_raise(&self) -> Vec<Stand> {
+        let short = self.parts.iter().filter(|part| {
+            let newest = part.pending.back();
+            !part.revoked && newest.is_some_and(|taken| taken.offset >= part.handed_below)
+        });
+        let raised = short.map(|part| Stand {
+            handed_below: part.next + part.raise_by,
+            ..part.stand()
+        });
+        raised.collect()
+    }
+
+    /// That is committed: more may be handed out. The next time it goes further, because much is.
+    pub(super) fn raised(&mut self, stands: &[Stand]) {
+        for stand in stands {
+            for part in &mut self.parts {
+                if part.partition == stand.partition {
+                    part.handed_below = stand.handed_below;
+                    part.raise_by = (part.raise_by * 2).min(KAFKA_HANDED_OUT_AHEAD_MAX);
+                }
+            }
+        }
     }
 
     /// A commit failed: what it told is committed again.
@@ -465,3 +543,6 @@ impl State {
         self.ended = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! A process of its own that publishes or consumes until it is killed: the test that runs the suite, begun again with a part to play.
 
+use super::aborting;
 use super::fixture::Fixture;
 use super::flow;
 use super::ground::{Ground, event};
@@ -33,6 +34,8 @@ pub(super) enum Part {
     Sip,
     /// Handles events that fail, and tells each attempt.
     Fail,
+    /// Handles events of which one ends the process.
+    Abort,
 }
 
 impl Part {
@@ -42,6 +45,7 @@ impl Part {
             Self::Hold => "hold",
             Self::Sip => "sip",
             Self::Fail => "fail",
+            Self::Abort => "abort",
         }
     }
 }
@@ -118,6 +122,7 @@ pub(super) async fn play(fixture: &Arc<dyn Fixture>) {
             "hold" => hold(&ground).await,
             "sip" => sip(&ground).await,
             "fail" => killed_worker::work(&ground, &detail).await,
+            "abort" => aborting::work(&ground, &detail).await,
             other => panic!("no child can {other}"),
         }
     };

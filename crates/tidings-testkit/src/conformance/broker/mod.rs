@@ -11,6 +11,7 @@
 //! `TIDINGS_CONFORMANCE=full` takes the full counts instead of the short ones, `TIDINGS_CONFORMANCE_ONLY=A1,C2` some properties alone, and
 //! `TIDINGS_CONFORMANCE_RESULTS=FILE` writes the results as lines of JSON.
 
+mod aborting;
 mod batch;
 mod chaos;
 mod child;

@@ -3,8 +3,8 @@
 use super::ground::Ground;
 use super::report::Verdict;
 use super::{
-    batch, chaos, classic, closing, deciding, durability, failure, fidelity, flow, groups,
-    killed_worker, order, parking, sharing, time, trouble,
+    aborting, batch, chaos, classic, closing, deciding, durability, failure, fidelity, flow,
+    groups, killed_worker, order, parking, sharing, time, trouble,
 };
 use std::sync::Arc;
 use tidings_core::BoxFuture;
@@ -223,6 +223,11 @@ pub(super) const PROPERTIES: &[Property] = &[
         "E12",
         "a key that moves to another instance while parked keeps its order",
         trouble::moving
+    ),
+    property!(
+        "E13",
+        "an event that ends its process is given up, and costs no other anything",
+        aborting::given_up
     ),
     property!("F1", "no more is in flight than allowed", flow::in_flight),
     property!(
