@@ -191,6 +191,11 @@ impl std::str::FromStr for BrokerUrl {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| fault("it has the form SCHEME://HOST:PORT?NAME=VALUE"))?;
+        if let Some((_, behind)) = rest.split_once(['/', '?'])
+            && behind.contains('@')
+        {
+            return Err(at_sign_behind(scheme));
+        }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = match authority.rsplit_once('@') {
@@ -228,6 +233,14 @@ impl std::str::FromStr for BrokerUrl {
             path: decoded(path)?,
             parameters,
         })
+    }
+}
+
+/// The refusal of an `@` behind the first `/` or `?`: what stands before it may be the rest of a password, so nothing of it is shown.
+fn at_sign_behind(scheme: &str) -> BrokerError {
+    BrokerError::UrlInvalid {
+        url: format!("{scheme}://…"),
+        reason: "an @ stands behind its first / or ?; in a user or a password write / as %2F and ? as %3F, elsewhere @ as %40".to_owned(),
     }
 }
 
@@ -307,6 +320,27 @@ mod tests {
         ] {
             assert!(!text.contains("secret"), "{text}");
         }
+    }
+
+    #[test]
+    fn nothing_of_a_password_that_is_not_encoded_is_printed() {
+        for text in [
+            "amqp://bob:s3cr/et@h",
+            "nats://bob:s3cr/45@h",
+            "nats://bob:12?s3cr@h",
+            "sns+sqs://bob:1/s3cr@h?region=eu",
+            "amqp://bob:1@s3cr/et@h/v",
+            "nats://t0/s3cr@h",
+        ] {
+            let error = text.parse::<BrokerUrl>().unwrap_err().to_string();
+            assert!(error.contains("%2F"), "{error}");
+            for part in ["bob", "s3cr", "et@", "45", "12", "t0"] {
+                assert!(!error.contains(part), "{part}: {error}");
+            }
+        }
+        let url = parse("amqp://bob:s3cr%2Fet@h/v%40w?ca=/a%40b");
+        assert_eq!(url.password().unwrap().unwrap().reveal(), "s3cr/et");
+        assert_eq!((url.path(), url.text("ca")), ("v@w", Some("/a@b")));
     }
 
     #[test]

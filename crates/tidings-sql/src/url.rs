@@ -65,6 +65,13 @@ fn server(kind: Kind, scheme: &str, rest: &str) -> Result<Target, StoreError> {
         ));
     };
     let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    // What stands before it may be the rest of a password, so nothing of it is shown.
+    if tail.contains('@') {
+        return Err(invalid(
+            &format!("{scheme}://…"),
+            "an @ stands behind its first / or ?; in a user or a password write / as %2F and ? as %3F, elsewhere @ as %40",
+        ));
+    }
     // A password may hold an @ that was not encoded; the last one ends it.
     let (credentials, host) = match authority.rsplit_once('@') {
         Some((credentials, host)) => (credentials, host),
@@ -243,6 +250,24 @@ mod tests {
         assert_eq!(target.user, "shop");
         assert_eq!(target.kind, Kind::Postgres);
         assert!(target.url.contains("sslmode=require"));
+    }
+
+    #[test]
+    fn nothing_of_a_password_that_is_not_encoded_is_shown() {
+        for given in [
+            "postgres://bob:s3cr/et@h/n",
+            "postgres://bob:12?s3cr@h/n",
+            "mysql://bob:1@s3cr/et@h/n",
+            "mysql://s3cr/et@h",
+        ] {
+            let error = parse(given).unwrap_err().to_string();
+            assert!(error.contains("%2F"), "{error}");
+            for part in ["bob", "s3cr", "et@", "12"] {
+                assert!(!error.contains(part), "{part}: {error}");
+            }
+        }
+        let encoded = parse("postgres://bob:s3cr%2Fet@h/n?user=ann%40host").unwrap();
+        assert_eq!(encoded.name, "postgres://h/n");
     }
 
     #[test]
