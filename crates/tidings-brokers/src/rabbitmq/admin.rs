@@ -342,7 +342,7 @@ impl Admin for Link {
     fn groups(&self) -> BoxFuture<'_, Result<Vec<GroupStatus>, BrokerError>> {
         Box::pin(std::future::ready(Err(BrokerError::Unsupported {
             broker: NAME,
-            what: "list groups over AMQP; run: rabbitmqctl list_queues name messages consumers"
+            what: "list groups over AMQP; name the group (tidings consumer lag GROUP), or run: rabbitmqctl list_queues name messages consumers"
                 .to_owned(),
         })))
     }

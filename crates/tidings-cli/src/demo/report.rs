@@ -247,7 +247,8 @@ impl Report {
             "\nThe events are on {url}, the services' own state in {}. Look at them with",
             self.data
         )?;
-        writeln!(text, "  tidings consumer lag --url '{url}'")?;
+        // By its name, which every broker answers; not each of them can list groups.
+        writeln!(text, "  tidings consumer lag shipping --url '{url}'")?;
         if self.has_history {
             writeln!(text, "  tidings event export --key order-5 --url '{url}'")?;
         }

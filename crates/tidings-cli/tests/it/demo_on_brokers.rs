@@ -173,7 +173,7 @@ fn the_demo_tells_where_its_events_are_and_refuses_two_folders() {
         "└─ shipment.created",
         "nobody can pay",
         "accepted by the broker",
-        "tidings consumer lag --url",
+        "tidings consumer lag shipping --url",
     ] {
         assert!(answer.stdout.contains(words), "{words}: {}", answer.stdout);
     }

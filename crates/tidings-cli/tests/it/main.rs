@@ -22,6 +22,8 @@ mod brokers_bad_input;
     feature = "eventbridge"
 ))]
 mod brokers_bad_input_aws;
+#[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
+mod brokers_groups;
 mod check;
 mod command;
 mod consumer_later;

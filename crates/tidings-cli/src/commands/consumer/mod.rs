@@ -8,8 +8,9 @@ pub(crate) mod rm;
 pub(crate) mod run;
 mod waits;
 
+use crate::failure::Failure;
 use serde::Serialize;
-use tidings::broker::{GroupLag, GroupStatus};
+use tidings::broker::{Admin, BrokerError, GroupLag, GroupName, GroupStatus};
 
 /// A group as programs see it.
 #[derive(Debug, Serialize)]
@@ -27,6 +28,15 @@ struct Row {
     lost: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<Loss>,
+}
+
+/// A group as its broker lists it; `None` without one of that name, and where the broker cannot list and tells the lag of a group all the same.
+async fn listed(admin: &dyn Admin, name: &GroupName) -> Result<Option<GroupStatus>, Failure> {
+    let groups = match admin.groups().await {
+        Err(BrokerError::Unsupported { .. }) => return Ok(None),
+        groups => groups?,
+    };
+    Ok(groups.into_iter().find(|group| group.name == *name))
 }
 
 /// How near retention is to what a group has not handled.
@@ -60,6 +70,22 @@ impl Row {
                 bytes_left: loss.bytes_left,
                 is_near: loss.is_near,
             }),
+        }
+    }
+
+    /// A group of which its broker tells nothing but the lag.
+    fn unlisted(name: GroupName, lag: GroupLag) -> Self {
+        let group = GroupStatus {
+            name,
+            patterns: Vec::new(),
+            position: None,
+            moved_at: None,
+            owner: None,
+            abandoned: false,
+        };
+        Self {
+            status: "unknown",
+            ..Self::new(&group, lag, None)
         }
     }
 
