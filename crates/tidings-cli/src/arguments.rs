@@ -416,7 +416,7 @@ pub(crate) struct ConsumerReset {
     #[arg(value_name = "GROUP")]
     pub(crate) group: GroupName,
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
     /// Where to: earliest, latest, @POSITION, a time, or how long ago (15m)
     #[arg(long, value_name = "WHEN")]
     pub(crate) to: When,
@@ -434,7 +434,7 @@ pub(crate) struct ConsumerRm {
     #[arg(value_name = "GROUP")]
     pub(crate) group: GroupName,
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,

@@ -24,6 +24,17 @@ impl When {
     }
 }
 
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            StartAt::Earliest => f.write_str("earliest"),
+            StartAt::Latest => f.write_str("latest"),
+            StartAt::Position(position) => write!(f, "@{position}"),
+            StartAt::Time(time) => time.fmt(f),
+        }
+    }
+}
+
 impl FromStr for When {
     type Err = String;
 

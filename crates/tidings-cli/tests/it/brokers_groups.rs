@@ -1,8 +1,8 @@
-//! Groups of a broker as an operator sees them: how far they are behind.
+//! Groups of a broker as an operator sees them: how far they are behind, moved and forgotten, or why that cannot be.
 
 use crate::brokers::{self, Broker};
 use crate::brokers_bad_input::refused;
-use crate::command::{Tidings, tidings, until};
+use crate::command::{Answer, Tidings, tidings, until};
 
 /// A command about groups of this broker.
 fn of(broker: &Broker, arguments: &[&str]) -> Tidings {
@@ -20,6 +20,14 @@ fn emit(broker: &Broker) {
     tidings(["emit", "order.placed", "--key", "order-1", "--url"])
         .argument(&broker.url)
         .ok();
+}
+
+/// Handles everything that is there.
+fn handle(broker: &Broker) -> Answer {
+    of(broker, &["run", "billing", "--type", "**", "--until-end"])
+        .arguments(["--exec", "sh -c 'cat > /dev/null'", "-o", "json"])
+        .arguments(broker.declare)
+        .ok()
 }
 
 #[test]
@@ -42,5 +50,94 @@ fn a_group_that_is_named_has_its_lag_where_none_can_be_listed() {
     for listing in [&["ls"], &["lag"]] {
         let answer = of(&broker, listing).run();
         refused(&answer, 1, "TD0032", "tidings consumer lag GROUP");
+    }
+}
+
+fn a_group_is_moved_and_forgotten(broker: &Broker) {
+    for _ in 0..3 {
+        emit(broker);
+    }
+    assert_eq!(handle(broker).json()["handled"], 3);
+    assert_eq!(lag(broker), 0);
+
+    let reset = ["reset", "billing", "--to", "earliest", "-o", "json"];
+    let would = of(broker, &reset).argument("--dry-run").ok().json();
+    assert_eq!(would["dry_run"], true, "{would}");
+    assert_eq!(lag(broker), 0);
+    refused(&of(broker, &reset).run(), 2, "TD0062", "--yes");
+    assert_eq!(lag(broker), 0);
+    let moved = of(broker, &reset).argument("--yes").ok().json();
+    assert_eq!(moved["consumer"], "billing", "{moved}");
+    assert_eq!(lag(broker), 3);
+    assert_eq!(handle(broker).json()["handled"], 3);
+
+    of(broker, &["reset", "billing", "--to", "earliest", "--yes"]).ok();
+    of(broker, &["reset", "billing", "--to", "latest", "--yes"]).ok();
+    assert_eq!(lag(broker), 0);
+
+    of(broker, &["rm", "billing", "--yes"]).ok();
+    for gone in [
+        of(broker, &["lag", "billing"]),
+        of(broker, &["reset", "billing", "--to", "latest", "--yes"]),
+        of(broker, &["rm", "billing", "--yes"]),
+    ] {
+        refused(&gone.run(), 3, "TD0031", "billing");
+    }
+}
+
+#[test]
+fn a_group_is_moved_and_forgotten_on_nats() {
+    if let Some(broker) = brokers::nats() {
+        a_group_is_moved_and_forgotten(&broker);
+    }
+}
+
+#[test]
+fn a_group_is_moved_and_forgotten_on_kafka() {
+    let Some(mut broker) = brokers::kafka() else {
+        return;
+    };
+    // Groups belong to the whole cluster there.
+    let topic = broker.url.rsplit('=').next().unwrap_or_default().to_owned();
+    broker.url.push_str(&format!("&group_prefix={topic}."));
+
+    a_group_is_moved_and_forgotten(&broker);
+
+    handle(&broker);
+    let nowhere = of(&broker, &["reset", "billing", "--to", "@1", "--dry-run"]).run();
+    refused(&nowhere, 1, "TD0032", "in each partition");
+}
+
+fn a_group_is_not_moved_and_is_forgotten(broker: &Broker) {
+    tidings(["broker", "ensure", "--group", "billing", "--type", "**"])
+        .arguments(["--url", &broker.url])
+        .ok();
+
+    for more in ["--yes", "--dry-run"] {
+        let answer = of(broker, &["reset", "billing", "--to", "latest", more]).run();
+        refused(&answer, 1, "TD0032", "keeps no history");
+    }
+    of(broker, &["rm", "billing", "--yes"]).ok();
+    refused(
+        &of(broker, &["lag", "billing"]).run(),
+        3,
+        "TD0031",
+        "billing",
+    );
+}
+
+#[test]
+fn a_group_is_not_moved_on_rabbitmq_which_keeps_no_history() {
+    if let Some(broker) = brokers::rabbitmq() {
+        a_group_is_not_moved_and_is_forgotten(&broker);
+    }
+}
+
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+#[test]
+fn a_group_is_not_moved_on_aws_which_keeps_no_history() {
+    for broker in [brokers::sns_sqs(), brokers::eventbridge()] {
+        let Some(broker) = broker else { continue };
+        a_group_is_not_moved_and_is_forgotten(&broker);
     }
 }
