@@ -118,15 +118,34 @@ async fn group_item(
             TopologyState::Created
         }
         None => missing,
-        Some(info) => match consumer::known_config(&info) {
-            Ok(_) => TopologyState::Present,
-            Err(BrokerError::TopologyWrong {
-                reason, way_out, ..
-            }) => TopologyState::Wrong { reason, way_out },
-            Err(other) => return Err(other),
-        },
+        Some(info) => existing_state(link, stream, &info, group, ensure).await?,
     };
     Ok(TopologyItem { what, state })
+}
+
+/// Whether a consumer that exists acknowledges as we do and is given what the group wants; its filters are changed if that is asked for.
+async fn existing_state(
+    link: &Link,
+    stream: &Stream,
+    info: &Info,
+    group: &SubscribeRequest,
+    ensure: bool,
+) -> Result<TopologyState, BrokerError> {
+    let found = match consumer::changed_config(link, info, group) {
+        Ok(config) if ensure && consumer::check_filters(link, info, group).is_err() => {
+            consumer::create(link, stream, config).await?;
+            return Ok(TopologyState::Present);
+        }
+        Ok(_) => consumer::check_filters(link, info, group),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(()) => Ok(TopologyState::Present),
+        Err(BrokerError::TopologyWrong {
+            reason, way_out, ..
+        }) => Ok(TopologyState::Wrong { reason, way_out }),
+        Err(other) => Err(other),
+    }
 }
 
 impl Link {

@@ -48,6 +48,9 @@ pub(super) async fn subscribe(
         None => create(link, &stream, new_config(link, &name, request)?).await?,
         Some(info) => {
             let config = changed_config(link, info, request)?;
+            if !link.config.ensure {
+                check_filters(link, info, request)?;
+            }
             if link.config.ensure && config != known_config(info)? {
                 create(link, &stream, config).await?
             } else {
@@ -156,7 +159,7 @@ pub(super) fn new_config(
 }
 
 /// The configuration of a group that exists, with what this request asks for.
-fn changed_config(
+pub(super) fn changed_config(
     link: &Link,
     info: &consumer::Info,
     request: &SubscribeRequest,
@@ -188,6 +191,52 @@ pub(super) fn known_config(info: &consumer::Info) -> Result<pull::Config, Broker
         .map_err(|error| wrong(format!("it is no pull consumer: {error}")))
 }
 
+/// Refuses a consumer with other filters than the patterns need: what they leave out would never come, and without a word.
+pub(super) fn check_filters(
+    link: &Link,
+    info: &consumer::Info,
+    request: &SubscribeRequest,
+) -> Result<(), BrokerError> {
+    let prefix = &link.config.prefix;
+    let wanted = mapping::filters(prefix, &request.patterns, link.takes_several_filters());
+    let mut given = info.config.filter_subjects.clone();
+    if given.is_empty() {
+        given.push(match info.config.filter_subject.as_str() {
+            "" => format!("{prefix}.>"),
+            one => one.to_owned(),
+        });
+    }
+    given.sort_unstable();
+    if given == wanted {
+        return Ok(());
+    }
+    let mut command = format!("nats consumer edit {} {}", info.stream_name, info.name);
+    for filter in &wanted {
+        command.push_str(&format!(" --filter '{filter}'"));
+    }
+    if let Some(description) = description(request) {
+        command.push_str(&format!(" --description '{description}'"));
+    }
+    command.push_str(" --force");
+    Err(BrokerError::TopologyWrong {
+        broker: NAME,
+        what: format!("the consumer {}", info.name),
+        reason: format!(
+            "it filters {}, and the patterns of the group need {}",
+            given.join(" "),
+            wanted.join(" ")
+        ),
+        way_out: command,
+    })
+}
+
+/// The patterns as the description of a consumer, where listings find them; none where they do not fit.
+fn description(request: &SubscribeRequest) -> Option<String> {
+    let patterns: Vec<&str> = request.patterns.iter().map(|one| one.as_str()).collect();
+    let description = serde_json::to_string(&patterns).unwrap_or_default();
+    (description.len() <= DESCRIPTION_BYTES_MAX).then_some(description)
+}
+
 fn with_request(link: &Link, mut config: pull::Config, request: &SubscribeRequest) -> pull::Config {
     let mut filters = mapping::filters(
         &link.config.prefix,
@@ -201,9 +250,7 @@ fn with_request(link: &Link, mut config: pull::Config, request: &SubscribeReques
     } else {
         config.filter_subjects = filters;
     }
-    let patterns: Vec<&str> = request.patterns.iter().map(|one| one.as_str()).collect();
-    let description = serde_json::to_string(&patterns).unwrap_or_default();
-    config.description = (description.len() <= DESCRIPTION_BYTES_MAX).then_some(description);
+    config.description = description(request);
     config.ack_wait = link.config.ack_wait;
     config.max_ack_pending = i64::try_from(link.config.in_flight).unwrap_or(i64::MAX);
     config

@@ -463,6 +463,45 @@ async fn a_stream_is_made_or_its_command_is_told() {
 }
 
 #[tokio::test]
+async fn a_consumer_with_other_filters_is_wrong_until_it_may_be_changed() {
+    let Some(fixture) = Fixture::new("filters").await else {
+        return;
+    };
+    let strict = connect(&with(&fixture.url, "ensure=false")).await.unwrap();
+    let (orders, payments) = (group("g", &["order.*"]), group("g", &["payment.*", "a.**"]));
+    let joined = fixture.broker.subscribe(&orders).await.unwrap();
+    joined.settle.leave().await.unwrap();
+    let state = async |request: &SubscribeRequest, ensure| {
+        let groups = std::slice::from_ref(request);
+        let request = TopologyRequest { groups, ensure };
+        strict.topology(request).await.unwrap()[1].state.clone()
+    };
+
+    assert_eq!(state(&orders, false).await, TopologyState::Present);
+    let TopologyState::Wrong { reason, way_out } = state(&payments, false).await else {
+        panic!("its filters are those of orders");
+    };
+    let stream = &fixture.stream;
+    assert!(reason.contains(&format!("{stream}.order.*")), "{reason}");
+    assert_eq!(
+        way_out,
+        format!(
+            "nats consumer edit {stream} g --filter '{stream}.a.>' --filter '{stream}.payment.*' --filter '{stream}.payment.*.*' --description '[\"payment.*\",\"a.**\"]' --force"
+        )
+    );
+    let refused = strict.subscribe(&payments).await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), codes::TOPOLOGY_WRONG, "{refused}");
+    assert!(refused.to_string().contains(&way_out), "{refused}");
+    let joined = strict.subscribe(&orders).await.unwrap();
+    joined.settle.leave().await.unwrap();
+
+    assert_eq!(state(&payments, true).await, TopologyState::Present);
+    publish(&fixture.broker, &[event("payment.made", "k", 0)]).await;
+    let mut joined = strict.subscribe(&payments).await.unwrap();
+    assert_eq!(ids(&receive(&mut joined, 1).await), ["k-0"]);
+}
+
+#[tokio::test]
 async fn groups_are_listed_measured_moved_and_removed() {
     let Some(fixture) = Fixture::new("admin").await else {
         return;
