@@ -5,6 +5,7 @@ use crate::aws::error::{Failure, Fault};
 use crate::aws::group::{Found, GROUP_TAG, OF_TAG, Wanted, quoted};
 use crate::aws::names::{fitting, matchers, queue_name};
 use crate::aws::session::Session;
+use aws_sdk_eventbridge::operation::create_event_bus::CreateEventBusError;
 use aws_sdk_eventbridge::types::Target;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -53,26 +54,42 @@ impl Inner {
         ensure: bool,
     ) -> Result<(TopologyState, Option<Arc<str>>), BrokerError> {
         self.session.know(None);
-        let request = self.events.describe_event_bus().name(&self.config.bus);
-        match request.send().await.map_err(Failure::from) {
-            Ok(answer) => {
-                let bus: Arc<str> = answer.arn.unwrap_or_default().into();
-                self.session.know(Some(bus.clone()));
-                return Ok((TopologyState::Present, Some(bus)));
+        let mut found = self.find_bus().await?;
+        if found.is_none() && ensure && self.config.bus != DEFAULT_BUS {
+            let request = self.events.create_event_bus().name(&self.config.bus);
+            match request.send().await {
+                Ok(answer) => {
+                    let bus: Arc<str> = answer.event_bus_arn.unwrap_or_default().into();
+                    self.session.know(Some(bus.clone()));
+                    return Ok((TopologyState::Created, Some(bus)));
+                }
+                // Another program made it since we looked.
+                Err(error)
+                    if error
+                        .as_service_error()
+                        .is_some_and(CreateEventBusError::is_resource_already_exists_exception) =>
+                {
+                    found = self.find_bus().await?;
+                }
+                Err(error) => return Err(self.session.error(error.into(), "make the bus")),
             }
-            Err(failure) if failure.fault == Fault::Missing => {}
-            Err(failure) => return Err(self.session.error(failure, "look for the bus")),
         }
-        if !ensure || self.config.bus == DEFAULT_BUS {
+        let Some(bus) = found else {
             let command = self.bus_command();
             return Ok((TopologyState::Missing { command }, None));
-        }
-        let request = self.events.create_event_bus().name(&self.config.bus);
-        let answer = request.send().await.map_err(Failure::from);
-        let answer = answer.map_err(|failure| self.session.error(failure, "make the bus"))?;
-        let bus: Arc<str> = answer.event_bus_arn.unwrap_or_default().into();
+        };
         self.session.know(Some(bus.clone()));
-        Ok((TopologyState::Created, Some(bus)))
+        Ok((TopologyState::Present, Some(bus)))
+    }
+
+    /// The full name of the bus, if it exists.
+    async fn find_bus(&self) -> Result<Option<Arc<str>>, BrokerError> {
+        let request = self.events.describe_event_bus().name(&self.config.bus);
+        match request.send().await.map_err(Failure::from) {
+            Ok(answer) => Ok(Some(answer.arn.unwrap_or_default().into())),
+            Err(failure) if failure.fault == Fault::Missing => Ok(None),
+            Err(failure) => Err(self.session.error(failure, "look for the bus")),
+        }
     }
 
     fn bus_command(&self) -> String {

@@ -28,6 +28,22 @@ async fn fixture(test: &str) -> Option<(EventBridgeBroker, String, String)> {
 }
 
 #[tokio::test]
+async fn programs_that_make_one_bus_at_the_same_time_all_have_it() {
+    let Some(host) = host("eb-together") else {
+        return;
+    };
+    let bus = format!("bus={}", fresh("eb-together"));
+
+    let connecting = (0..8).map(|_| connect(&host, &bus));
+    let connected = futures_util::future::join_all(connecting).await;
+
+    for broker in connected {
+        let broker = broker.expect("a broker");
+        publish(&broker, &[event("a.happened", "k", 0)]).await;
+    }
+}
+
+#[tokio::test]
 async fn every_attribute_comes_back_to_those_whose_patterns_match() {
     let Some((broker, _, _)) = fixture("eb-attributes").await else {
         return;
