@@ -1,6 +1,6 @@
 //! The same commands on real brokers: only the URL is another.
 
-use crate::command::{Place, tidings};
+use crate::command::{Place, tidings, until};
 use crate::table::{Kind, Table};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -184,6 +184,85 @@ fn a_relay_carries_to(broker: &Broker) {
     assert_eq!(topology.json()[0]["state"], "present");
 }
 
+/// A group of such a broker gets what is published once it is there; nothing can be read again, so what its handler saw is what is compared.
+fn one_program_runs_without_history_on(broker: &Broker) {
+    let lines: Vec<String> = loan_data::lines(3).collect();
+    let (imported, bridged) = lines.split_at(lines.len() / 2);
+    let place = Place::new();
+    let seen = place.file("seen.jsonl");
+
+    a_tail_shows_what_comes(broker);
+    let group = ["--group", "mailer", "--type", "**", "-o", "json"];
+    let made = tidings(["broker", "ensure", "--url", &broker.url]).arguments(group);
+    assert_eq!(made.ok().json()[1]["state"], "created");
+
+    tidings(["event", "import", "-", "--url", &broker.url])
+        .input(imported.join("\n") + "\n")
+        .ok();
+    place.import(&(bridged.join("\n") + "\n"));
+    let from = format!("file://{}", place.data().display());
+    let copied = tidings(["bridge", "--from", &from, "--to", &broker.url])
+        .arguments(["--until-end", "-o", "json"])
+        .ok();
+    assert_eq!(copied.json()["copied"], bridged.len());
+    let table = Table::fresh(Kind::Sqlite, "broker").unwrap();
+    table.command(["outbox", "migrate"]).ok();
+    table.place_orders(2, 3);
+    table
+        .command(["relay", "run", "--until-empty", "--to", &broker.url])
+        .ok();
+    tidings(["emit", "shop.opened", "--key", "shop-1", "--url"])
+        .argument(&broker.url)
+        .ok();
+
+    let lag = || {
+        let answer = tidings(["consumer", "lag", "mailer", "-o", "json"])
+            .arguments(["--url", &broker.url])
+            .ok();
+        answer.json()[0]["lag_events"].as_u64().unwrap()
+    };
+    let total = lines.len() as u64 + 6 + 1;
+    until("all of it waits for the group", || lag() == total);
+    let handler = format!("sh -c 'cat >> {0}; echo >> {0}'", seen.display());
+    let handled = tidings(["consumer", "run", "mailer", "--type", "**"])
+        .arguments(["--exec", &handler, "--parallel", "1"])
+        .arguments(["--url", &broker.url, "--until-end", "-o", "json"])
+        .arguments(broker.declare)
+        .ok();
+    assert_eq!(handled.json()["handled"], total);
+    until("nothing waits for the group", || lag() == 0);
+
+    let came = std::fs::read_to_string(&seen).unwrap();
+    let came = came.lines().filter(|line| !line.is_empty());
+    let (mut loans, others): (Vec<String>, Vec<String>) = came
+        .map(str::to_owned)
+        .partition(|line| line.contains("loan-"));
+    let mut went = lines.clone();
+    if broker.declare.contains(&"--unordered") {
+        loans.sort();
+        went.sort();
+    }
+    Broker::assert_same(&loans, &went);
+    for (key, count) in [("order-0", 3), ("order-1", 3), ("shop-1", 1)] {
+        assert_eq!(by_key(&others)[key].len(), count, "{key}");
+    }
+}
+
+/// From now on, which is all that there is; what is published before it listens it does not see, so that is done again.
+fn a_tail_shows_what_comes(broker: &Broker) {
+    let mut tail = tidings(["tail", "shop.*", "-n", "1", "-o", "json", "--url"])
+        .argument(&broker.url)
+        .start();
+    until("the tail shows an event", || {
+        tidings(["emit", "shop.painted", "--key", "shop-0", "--url"])
+            .argument(&broker.url)
+            .ok();
+        tail.has_ended()
+    });
+    let shown: serde_json::Value = serde_json::from_str(&tail.line().unwrap()).unwrap();
+    assert_eq!(shown["aggregate_id"], "shop-0");
+}
+
 #[test]
 fn one_program_runs_on_nats() {
     if let Some(broker) = nats() {
@@ -209,5 +288,36 @@ fn one_program_runs_on_kafka() {
 fn a_relay_carries_to_kafka() {
     if let Some(broker) = kafka() {
         a_relay_carries_to(&broker);
+    }
+}
+
+#[test]
+fn one_program_runs_on_rabbitmq() {
+    if let Some(broker) = rabbitmq() {
+        one_program_runs_without_history_on(&broker);
+    }
+}
+
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+#[test]
+fn one_program_runs_on_sns_with_sqs() {
+    if let Some(broker) = sns_sqs() {
+        one_program_runs_without_history_on(&broker);
+    }
+}
+
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+#[test]
+fn one_program_runs_on_an_ordered_topic_of_sns() {
+    if let Some(broker) = sns_sqs_fifo() {
+        one_program_runs_without_history_on(&broker);
+    }
+}
+
+#[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
+#[test]
+fn one_program_runs_on_eventbridge() {
+    if let Some(broker) = eventbridge() {
+        one_program_runs_without_history_on(&broker);
     }
 }
