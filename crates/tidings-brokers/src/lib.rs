@@ -1,6 +1,7 @@
 //! Real brokers behind the port of tidings-core, one feature each: Kafka, RabbitMQ, NATS JetStream, SNS with SQS, EventBridge.
 //!
-//! Every folder has the same files: `config` (what the URL says), `producer`, `consumer`, `tail`, `admin` (topology, groups, lag), `mapping` (envelope and message).
+//! Each of the five folders has these files, and a few more of its own: `config` (what the URL says), `producer`, `consumer`, `tail`, `admin` (groups and lag, and topology
+//! unless that is a file beside it), `mapping` (envelope and message). What SNS with SQS and EventBridge have in common, which is SQS, is in `aws`.
 
 #[cfg(any(feature = "sns_sqs", feature = "eventbridge"))]
 mod aws;
