@@ -108,6 +108,11 @@ fn jars(site: &Site) -> PathBuf {
     site.folder.with_file_name(format!("kafka-{VERSION}"))
 }
 
+/// The jars, once they are all there.
+pub(super) fn installed(site: &Site) -> Option<PathBuf> {
+    install::is_whole(&jars(site)).then(|| jars(site).join("lib"))
+}
+
 fn install(site: &Site) -> Result<(), Failure> {
     tls::install()?;
     for (program, package) in [("java", "default-jre-headless"), ("mvn", "maven")] {

@@ -39,6 +39,8 @@ pub(crate) struct Options {
     command: ServicesCommand,
 }
 
+const KAFKA_TOOLS: &str = "TIDINGS_TEST_KAFKA_TOOLS";
+
 const AFTER_HELP: &str = "\
 Servers: postgres, mariadb, rabbitmq, nats, nats-tls, kafka, moto. RabbitMQ and Kafka have a second listener with TLS and
 passwords, PostgreSQL and MariaDB take TLS at their own, which `status` shows as rabbitmq-tls, kafka-tls, postgres-tls and
@@ -53,6 +55,7 @@ A server named by its variable is used instead and never started, stopped or emp
 TIDINGS_TEST_MYSQL_URL, TIDINGS_TEST_RABBITMQ_URL, TIDINGS_TEST_NATS_URL, TIDINGS_TEST_KAFKA_URL, TIDINGS_TEST_AWS_URL,
 TIDINGS_TEST_NATS_SYNCED_URL, TIDINGS_TEST_REDIS_URL;
 with TLS: TIDINGS_TEST_KAFKA_TLS_URL and TIDINGS_TEST_KAFKA_TLS_CA, likewise RABBITMQ, NATS, POSTGRES and MYSQL.
+TIDINGS_TEST_KAFKA_TOOLS is the folder of Kafka's jars, by default target/services/kafka-VERSION/lib.
 
 For one test by hand, export its variable with the URL that `up` and `status` print.";
 
@@ -320,7 +323,17 @@ fn variables_of(service: &Service) -> Vec<(String, String)> {
             ]
         })
         .flatten()
+        .chain(kafka_tools(service))
         .collect()
+}
+
+/// The jars of Kafka's own tools, with which tests run what tidings tells a person to run; also where the cluster is somebody else's.
+fn kafka_tools(service: &Service) -> Option<(String, String)> {
+    if service.server.name != kafka::SERVER.name {
+        return None;
+    }
+    let jars = kafka::installed(&service.site)?;
+    Some((KAFKA_TOOLS.to_owned(), jars.display().to_string()))
 }
 
 fn up(service: &Service, fresh: bool) -> Result<Began, Failure> {

@@ -23,11 +23,17 @@ pub(super) async fn topology(
     let what = format!("topic {}", config.topic);
     let state = match broker.ask(|client| client.partitions()).await? {
         Some(partitions) => present(config, partitions),
-        None if ensure => {
-            Topics::new(config)?.make().await?;
-            broker.await_topic().await?;
-            TopologyState::Created
-        }
+        None if ensure => match Topics::new(config)?.make().await {
+            // Somebody else may be allowed to.
+            Err(BrokerError::Unauthorised { .. }) => TopologyState::Missing {
+                command: create_command(config),
+            },
+            made => {
+                made?;
+                broker.await_topic().await?;
+                TopologyState::Created
+            }
+        },
         None => TopologyState::Missing {
             command: create_command(config),
         },

@@ -45,6 +45,15 @@ pub(crate) fn kafka() -> Option<Broker> {
     broker("kafka", "TIDINGS_TEST_KAFKA_URL", "topic", &[])
 }
 
+/// The listener of Kafka with TLS and logins, and the file of the authority to trust.
+pub(crate) fn kafka_with_logins() -> Option<(String, String)> {
+    let variable = "TIDINGS_TEST_KAFKA_TLS_URL";
+    let listener = broker("kafka-tls", variable, "topic", &[])?;
+    let authority = std::env::var("TIDINGS_TEST_KAFKA_TLS_CA").unwrap();
+    let (url, _) = listener.url.split_once('?').unwrap();
+    Some((url.to_owned(), authority))
+}
+
 pub(crate) fn rabbitmq() -> Option<Broker> {
     broker("rabbitmq", "TIDINGS_TEST_RABBITMQ_URL", "exchange", &[])
 }

@@ -39,6 +39,8 @@ mod health;
 mod import_export;
 mod import_once;
 mod inbox;
+#[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
+mod kafka_commands;
 mod ledger;
 mod look_ups;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
