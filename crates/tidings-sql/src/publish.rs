@@ -216,6 +216,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// The table that it writes into.
+    pub fn table(&self) -> &str {
+        &self.inner.config.table
+    }
+
     /// Tells the relays of this process that something was committed.
     pub fn wake(&self) {
         self.inner.config.wakes.iter().for_each(Wake::notify);

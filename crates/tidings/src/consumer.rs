@@ -30,7 +30,8 @@ pub struct ConsumerBuilder {
     states: States,
     config: ConsumerConfig,
     observer: Option<Arc<dyn Observer>>,
-    failures: Option<Arc<dyn FailureStore>>,
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    failures: Option<crate::sql::Failures>,
     inbox: Option<Arc<dyn InboxStore>>,
     inbox_retention: InboxRetention,
     /// What is wrong so far; told by `start`, so that calls can be chained.
@@ -51,6 +52,7 @@ impl ConsumerBuilder {
             states: States::default(),
             config: ConsumerConfig::default(),
             observer: None,
+            #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
             failures: None,
             inbox: None,
             inbox_retention: InboxRetention::default(),
@@ -134,10 +136,11 @@ impl ConsumerBuilder {
     /// Keeps what the group cannot handle yet in this database: attempts, parked events, dead letters. Unless given, it is kept in `state.db` of the data folder; on a broker of another kind it is kept
     /// nowhere, and a dead letter is a fact on the broker.
     ///
-    /// Several instances of a group on one broker need a database that they share.
+    /// Several instances of a group on one broker need a database that they share. The facts about dead letters in its outbox are carried to the broker of the group by one of them, unless a relay carries the
+    /// whole outbox; other events in it are left to that relay.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub fn failures(mut self, store: crate::sql::Failures) -> Self {
-        self.failures = Some(Arc::new(store));
+        self.failures = Some(store);
         self
     }
 
@@ -271,6 +274,7 @@ impl ConsumerBuilder {
         }
         let group: GroupName = self.group.parse()?;
         let inner = self.tidings.inner();
+        let failures = self.store().await?;
         let mut builder = Consumer::builder(Arc::clone(&inner.broker), group)
             .clock(Arc::clone(&inner.clock))
             .chance(Arc::clone(&inner.chance))
@@ -285,7 +289,7 @@ impl ConsumerBuilder {
         if let Some(observer) = self.observer {
             builder = builder.observer(observer);
         }
-        if let Some(store) = self.failures.or_else(|| inner.failures.clone()) {
+        if let Some(store) = failures {
             builder = builder.failures(store);
         }
         let running = builder.start().await?;
@@ -298,6 +302,20 @@ impl ConsumerBuilder {
             consumer,
             tidings: self.tidings.clone(),
         })
+    }
+
+    /// Where the group keeps what it cannot handle yet: where it was told to, or in the data folder.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(clippy::unused_async, reason = "no database is built in")
+    )]
+    async fn store(&self) -> Result<Option<Arc<dyn FailureStore>>, Error> {
+        let inner = self.tidings.inner();
+        #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+        if let Some(store) = &self.failures {
+            return Ok(Some(Arc::new(crate::facts::relayed(store, inner).await?)));
+        }
+        Ok(inner.failures.clone())
     }
 }
 

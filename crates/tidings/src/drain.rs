@@ -5,8 +5,8 @@ use crate::tidings::Inner;
 use std::time::Duration;
 use tidings_flow::consumer::ConsumerHandle;
 
-/// How long the end waits for what consumers have stated in `state.db` to reach the log.
-#[cfg(feature = "sqlite")]
+/// How long the end waits for what consumers have stated in `state.db`, or in a database of their own, to reach the broker.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 const LAST_FACTS_WAIT: Duration = Duration::from_secs(1);
 
 /// Waits until every consumer has finished what has happened, then stops.
@@ -31,6 +31,13 @@ pub(crate) async fn stop(inner: &Inner, limit: Duration) -> Result<(), Error> {
         let left = limit.saturating_sub(inner.clock.elapsed().saturating_sub(started));
         let stopped = consumer.drain(left).await.map_err(Error::from);
         outcome = outcome.and(stopped);
+    }
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    for facts in inner.take_facts() {
+        let left = limit.saturating_sub(inner.clock.elapsed().saturating_sub(started));
+        facts
+            .stop(&*inner.clock, left.min(LAST_FACTS_WAIT), left)
+            .await;
     }
     #[cfg(feature = "sqlite")]
     if let Some(state) = &inner.state {

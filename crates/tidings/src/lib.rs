@@ -45,6 +45,8 @@ mod connect;
 mod consumer;
 mod drain;
 mod error;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod facts;
 mod history;
 mod log_metrics;
 mod open;

@@ -269,6 +269,8 @@ impl TidingsBuilder {
             state: None,
             #[cfg(feature = "sqlite")]
             shared_state: None,
+            #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+            facts: Mutex::default(),
             consumers: Mutex::default(),
             inboxes: Mutex::default(),
         }

@@ -1,6 +1,8 @@
 //! `Tidings`: a broker, a producer and the consumers that were started here.
 
 use crate::consumer::ConsumerBuilder;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use crate::facts::FactsRelay;
 use crate::history::{self, History};
 use crate::log_metrics;
 use crate::{Error, TidingsBuilder};
@@ -14,6 +16,8 @@ use tidings_core::broker::{
 };
 use tidings_core::limits::DRAIN_TIMEOUT_DEFAULT;
 use tidings_core::seam::{Chance, Clock};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use tidings_core::store::Wake;
 use tidings_core::store::{FailureStore, InboxStore};
 use tidings_core::{Envelope, Event};
 use tidings_flow::consumer::RunningConsumer;
@@ -49,6 +53,9 @@ pub(crate) struct Inner {
     /// The database of a data folder that another process owns.
     #[cfg(feature = "sqlite")]
     pub(crate) shared_state: Option<tidings_sql::Database>,
+    /// Who carries the facts about dead letters of a database of one's own, one for each outbox; guarded to add or to take them.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) facts: Mutex<HashMap<String, FactsRelay>>,
     /// Guards the consumers, in the order in which they were started; held to add or to take them, never across an await.
     pub(crate) consumers: Mutex<Vec<RunningConsumer>>,
     /// Who looks after the inboxes of consumers that were started here, one for each inbox; guarded to add or to take them.
@@ -306,6 +313,27 @@ impl Inner {
         inboxes
             .entry(inbox.name().to_owned())
             .or_insert_with(|| InboxKeeper::start(inbox, retention, Arc::clone(&self.clock)));
+    }
+
+    /// What wakes the relay of the facts in an outbox, if there is one.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn facts_wake(&self, outbox: &str) -> Option<Wake> {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.get(outbox).map(FactsRelay::wake)
+    }
+
+    /// Becomes the owner of a relay of facts.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn keep_facts(&self, outbox: String, relay: FactsRelay) {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.insert(outbox, relay);
+    }
+
+    /// Gives the relays of facts away, to be stopped.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn take_facts(&self) -> Vec<FactsRelay> {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.drain().map(|(_, relay)| relay).collect()
     }
 
     /// Looks at every consumer.

@@ -57,6 +57,13 @@ mod schedule;
 // `cfg(test)` is always set here; it tells clippy that what talks to the test is test code, too.
 #[cfg(test)]
 mod shared_folder;
+#[cfg(all(
+    feature = "nats",
+    feature = "kafka",
+    feature = "rabbitmq",
+    feature = "postgres"
+))]
+mod shared_store;
 mod table;
 #[cfg(feature = "webhook")]
 mod webhook;

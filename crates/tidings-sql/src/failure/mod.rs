@@ -127,6 +127,11 @@ impl Failures {
         self
     }
 
+    /// The outbox that facts go into, where one was [given](Self::with_outbox).
+    pub fn outbox(&self) -> Option<&Outbox> {
+        self.outbox.as_ref()
+    }
+
     /// The database.
     pub fn database(&self) -> &Database {
         &self.inner.database

@@ -44,6 +44,8 @@ pub struct SqlOutbox {
     name: String,
     /// How the sidecar tables call this outbox.
     key: String,
+    /// How they call the right to relay it: that to all of it, or to our own facts.
+    lease_key: String,
     /// The random identity, which makes ids for rows that have none.
     identity: String,
     table: String,

@@ -67,7 +67,7 @@ impl SqlOutbox {
         let notes = &self.statements.notes;
         let time_to_live = i64::try_from(request.time_to_live.as_micros()).unwrap_or(i64::MAX / 2);
         let values = [
-            self.outbox(),
+            ("outbox", Bind::text(self.lease_key.clone())),
             ("shard", Bind::Int(request.shard.index.into())),
             ("shards", Bind::Int(request.shard.count.into())),
             ("owner", Bind::text(request.owner.clone())),
@@ -93,6 +93,10 @@ impl SqlOutbox {
             self.end_lease(request.shard, &request.owner).await?;
             return Ok(answer);
         }
+        if let Some(answer) = self.relayed_whole().await? {
+            self.end_lease(request.shard, &request.owner).await?;
+            return Ok(answer);
+        }
         let mine = leases.iter().find(|lease| lease.shard == request.shard);
         match mine {
             Some(lease) if lease.owner == request.owner && !lease.expires_in.is_zero() => {
@@ -107,7 +111,7 @@ impl SqlOutbox {
 
     pub(super) async fn end_lease(&self, shard: Shard, owner: &str) -> Result<(), StoreError> {
         let values = [
-            self.outbox(),
+            ("outbox", Bind::text(self.lease_key.clone())),
             ("shard", Bind::Int(shard.index.into())),
             ("shards", Bind::Int(shard.count.into())),
             ("owner", Bind::text(owner)),
@@ -117,9 +121,23 @@ impl SqlOutbox {
             .map(drop)
     }
 
+    /// Who relays all rows, where this is the right to our own facts alone.
+    async fn relayed_whole(&self) -> Result<Option<LeaseAnswer>, StoreError> {
+        if self.lease_key == self.key {
+            return Ok(None);
+        }
+        let leases = self.leases_of(&self.key).await?;
+        let working = leases.iter().find(|lease| !lease.expires_in.is_zero());
+        Ok(working.map(held_by))
+    }
+
     pub(super) async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+        self.leases_of(&self.lease_key).await
+    }
+
+    async fn leases_of(&self, key: &str) -> Result<Vec<Lease>, StoreError> {
         let statement = &self.statements.notes.read_leases;
-        let binds = statement.binds(&[self.outbox()]);
+        let binds = statement.binds(&[("outbox", Bind::text(key))]);
         let rows = self
             .state
             .fetch(statement.sql(), &binds, &self.note_access())

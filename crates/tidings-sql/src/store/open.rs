@@ -34,6 +34,8 @@ pub struct OutboxOptions {
     pub make_tables: bool,
     /// Whether to listen for hints of other processes; PostgreSQL only.
     pub listen: bool,
+    /// Only our own facts, whose types begin with `tidings.`, are relayed, under a lease of its own; a relay of all rows goes first, and this one waits while there is one.
+    pub facts_only: bool,
 }
 
 impl Default for OutboxOptions {
@@ -47,6 +49,7 @@ impl Default for OutboxOptions {
             state: None,
             make_tables: true,
             listen: false,
+            facts_only: false,
         }
     }
 }
@@ -91,6 +94,10 @@ impl SqlOutbox {
         } else {
             name.clone()
         };
+        let lease_key = match options.facts_only {
+            true => format!("{key} (facts)"),
+            false => key.clone(),
+        };
         let identity = identity(&state, &key, &*clock, chance).await?;
         let statements = Statements::new(&Table {
             dialect: database.dialect(),
@@ -100,6 +107,7 @@ impl SqlOutbox {
             settlement,
             is_state_beside,
             state: state.dialect(),
+            facts_only: options.facts_only,
         });
         let watcher = watch::Watcher::new(&database, options.listen);
         Ok(Self {
@@ -108,6 +116,7 @@ impl SqlOutbox {
             is_state_beside,
             name,
             key,
+            lease_key,
             identity,
             table: options.table,
             shape: columns.shape,

@@ -3,6 +3,7 @@
 use super::columns::{Column, Columns, IdKind, Shape};
 use crate::dialect::{Dialect, Kind};
 use crate::statement::Statement;
+use tidings_core::event_type::INTERNAL_PREFIX;
 use tidings_core::store::Settlement;
 
 /// Every statement of an outbox.
@@ -63,6 +64,8 @@ pub(super) struct Table<'a> {
     pub(super) settlement: Settlement,
     pub(super) is_state_beside: bool,
     pub(super) state: &'static Dialect,
+    /// Whether rows that are no facts of ours are as good as not there.
+    pub(super) facts_only: bool,
 }
 
 impl Statements {
@@ -176,7 +179,7 @@ impl Table<'_> {
             ("behind_dead", behind_dead.to_owned()),
             ("order", self.column(order)),
             ("in_place", self.in_place().to_owned()),
-            ("is_unsent", self.sent("= {no}", "1 = 1")),
+            ("is_unsent", self.unsent()),
             ("is_sent", self.sent("<> {no}", "1 = 0")),
             ("mark", self.mark()),
             ("marked_at", self.marked_at()),
@@ -337,6 +340,14 @@ impl Table<'_> {
         };
         let no = if self.is_boolean() { "false" } else { "0" };
         format!("{} {}", self.column(sent), comparison.replace("{no}", no))
+    }
+
+    fn unsent(&self) -> String {
+        let unsent = self.sent("= {no}", "1 = 1");
+        match self.facts_only {
+            true => format!("{unsent} AND {{event_type}} LIKE '{INTERNAL_PREFIX}%'"),
+            false => unsent,
+        }
     }
 
     fn mark(&self) -> String {

@@ -89,5 +89,6 @@ pub(crate) fn options_with(
         state,
         make_tables: access.make_tables,
         listen: access.listen,
+        facts_only: false,
     }
 }
