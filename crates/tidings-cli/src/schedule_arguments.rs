@@ -17,6 +17,12 @@ pub(crate) enum ScheduleCommand {
     Cancel(ScheduleCancel),
     /// Change when a scheduled event comes next
     Move(ScheduleMove),
+    /// Fire what is due in a database, and carry its outbox to where the events go
+    #[command(after_help = "Examples:
+  tidings schedule run --store postgres://app@db/shop --to nats://nats:4222
+
+As many as like may run: an event fires once, and one of them at a time carries the outbox. The owner of a data folder fires what is in it by itself.")]
+    Run(ScheduleRun),
     /// Print the statements that make the table, for migrations of your own
     Ddl(ScheduleDdl),
     /// Make the table, or bring it to the newest version
@@ -25,7 +31,7 @@ pub(crate) enum ScheduleCommand {
 
 /// Where scheduled events are kept.
 #[derive(Debug, Args)]
-#[command(mut_arg("store", |store| store.help("A database instead: sqlite:///FILE, postgres://USER@HOST/NAME or mysql://USER@HOST/NAME; the program that works with it fires the events")))]
+#[command(mut_arg("store", |store| store.help("A database instead: sqlite:///FILE, postgres://USER@HOST/NAME or mysql://USER@HOST/NAME; tidings schedule run fires the events")))]
 pub(crate) struct ScheduleStore {
     /// The data folder
     #[arg(
@@ -92,6 +98,24 @@ pub(crate) struct ScheduleMove {
     /// To so long from now: 30s, 15m, 2h30m, 14d
     #[arg(long = "in", value_name = "DURATION")]
     pub(crate) after: Option<Length>,
+}
+
+#[derive(Debug, Args)]
+#[command(mut_arg("store", |store| store.required(true).help("The database: postgres://USER@HOST/NAME, mysql://USER@HOST/NAME or sqlite:///FILE")))]
+pub(crate) struct ScheduleRun {
+    #[command(flatten)]
+    pub(crate) store: SharedStore,
+    /// Where to: the URL of a broker, a data folder (DIR or file:///DIR), or - for standard output, one event a line
+    #[arg(
+        long,
+        env = "TIDINGS_RELAY_TO",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub(crate) to: String,
+    /// How long what is on its way may take when the command is asked to stop
+    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    pub(crate) drain_timeout: Length,
 }
 
 #[derive(Debug, Args)]

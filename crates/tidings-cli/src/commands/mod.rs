@@ -69,7 +69,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Dlq(arguments) => dlq(global, arguments).await,
         Command::Retry(RetryCommand::Ls(ls)) => done(retry::ls(global, ls).await),
         Command::Retry(RetryCommand::Now(now)) => done(retry::now(global, now).await),
-        Command::Schedule(command) => done(schedule::run(global, command).await),
+        Command::Schedule(command) => schedule::run(global, command).await,
         Command::Log(LogCommand::Retention(retention)) => {
             done(log::retention::run(global, retention).await)
         }

@@ -54,6 +54,13 @@ mod relay_trouble;
 mod relay_verify;
 mod retention;
 mod schedule;
+#[cfg(all(
+    feature = "nats",
+    feature = "kafka",
+    feature = "rabbitmq",
+    feature = "postgres"
+))]
+mod schedule_run;
 // `cfg(test)` is always set here; it tells clippy that what talks to the test is test code, too.
 #[cfg(test)]
 mod shared_folder;

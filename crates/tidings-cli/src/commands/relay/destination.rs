@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, watch};
 
 /// Where to, as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// A data folder.
     Folder(PathBuf),
     /// A broker.
@@ -25,7 +25,7 @@ pub(super) enum Target {
 
 impl Target {
     /// Reads `DIR`, `file:///DIR`, the URL of a broker, or `-`.
-    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         if text == "-" {
             return Ok(Self::StandardOutput);
         }
@@ -41,7 +41,7 @@ impl Target {
     }
 
     /// What it is called.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Folder(folder) => folder.display().to_string(),
             Self::Broker(broker) => broker.to_string(),
@@ -51,7 +51,7 @@ impl Target {
 }
 
 /// A destination that is open.
-pub(super) enum Open {
+pub(crate) enum Open {
     /// A folder, owned by this process or written beside its owner, or a broker.
     Place(Tidings),
     /// Standard output.
@@ -59,7 +59,7 @@ pub(super) enum Open {
 }
 
 impl Open {
-    pub(super) async fn new(target: &Target) -> Result<Self, Failure> {
+    pub(crate) async fn new(target: &Target) -> Result<Self, Failure> {
         Ok(match target {
             Target::Folder(path) => Self::Place(folder::write(path).await?),
             Target::Broker(broker) => Self::Place(place::open(broker, Durability::Synced).await?),
@@ -68,7 +68,7 @@ impl Open {
     }
 
     /// As the relay sees it.
-    pub(super) fn destination(&self) -> Arc<dyn Destination> {
+    pub(crate) fn destination(&self) -> Arc<dyn Destination> {
         match self {
             Self::Place(tidings) => Arc::new(Arc::clone(tidings.broker())),
             Self::Lines(lines) => Arc::clone(lines) as Arc<dyn Destination>,
@@ -76,7 +76,7 @@ impl Open {
     }
 
     /// The place, where it is one that figures can be told of.
-    pub(super) fn place(&self) -> Option<Tidings> {
+    pub(crate) fn place(&self) -> Option<Tidings> {
         match self {
             Self::Place(tidings) => Some(tidings.clone()),
             Self::Lines(_) => None,
@@ -84,7 +84,7 @@ impl Open {
     }
 
     /// Ends when the destination is gone for good, with the reason.
-    pub(super) async fn gone(&self) -> String {
+    pub(crate) async fn gone(&self) -> String {
         match self {
             Self::Place(_) => std::future::pending().await,
             Self::Lines(lines) => lines.gone().await,
@@ -92,7 +92,7 @@ impl Open {
     }
 
     /// Lets go of it.
-    pub(super) async fn close(self) -> Result<(), Failure> {
+    pub(crate) async fn close(self) -> Result<(), Failure> {
         if let Self::Place(tidings) = self {
             tidings.shutdown().await?;
         }
@@ -101,7 +101,7 @@ impl Open {
 }
 
 /// Standard output: one envelope a line. An event is accepted once its line is handed to the operating system.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     /// Held while lines are written, so that batches do not mix; a writer that was given up by its caller keeps it until it is done.
     writing: Arc<Mutex<()>>,
     /// Why nothing can be written any more.

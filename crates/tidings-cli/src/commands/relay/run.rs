@@ -166,7 +166,7 @@ fn ready_line(outbox: &SqlOutbox, target: &Target, arguments: &RelayRun) -> Stri
 }
 
 /// Tells the person what happens; what goes well is only counted.
-fn tell(quiet: bool, ready: &str, notice: &RelayNotice) {
+pub(crate) fn tell(quiet: bool, ready: &str, notice: &RelayNotice) {
     let named = |destination: &str| match destination {
         "" => String::new(),
         name => format!(" {name}"),

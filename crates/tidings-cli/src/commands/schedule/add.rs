@@ -49,9 +49,13 @@ pub(super) async fn run(global: &Global, arguments: ScheduleAdd) -> Result<(), F
     object(global.format(), &json(&row), || {
         format!("{}  {}  {}", row.name, row.due, row.event_type)
     })?;
+    let who = match arguments.store.shared.url {
+        Some(_) => "tidings schedule run fires it",
+        None => "the program that owns the data folder fires it",
+    };
     hint(
         global.quiet,
-        "the program that owns the data folder fires it; tidings schedule ls shows what waits",
+        format_args!("{who}; tidings schedule ls shows what waits"),
     );
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod add;
 mod change;
 mod ls;
+mod run;
 mod tables;
 
 use crate::arguments::Global;
@@ -11,20 +12,23 @@ use crate::failure::Failure;
 use crate::folder;
 use crate::schedule_arguments::{self, ScheduleCommand};
 use serde::Serialize;
+use std::process::ExitCode;
 use tidings::core::codes;
 use tidings::core::store::ScheduledEvent;
 use tidings::sql::Schedules;
 use tidings::sql::schema::{self, Part};
 
-pub(crate) async fn run(global: &Global, command: ScheduleCommand) -> Result<(), Failure> {
-    match command {
+pub(crate) async fn run(global: &Global, command: ScheduleCommand) -> Result<ExitCode, Failure> {
+    let done = match command {
         ScheduleCommand::Ls(ls) => ls::run(global, ls).await,
         ScheduleCommand::Add(add) => add::run(global, add).await,
         ScheduleCommand::Cancel(cancel) => change::cancel(global, cancel).await,
         ScheduleCommand::Move(to) => change::reschedule(global, to).await,
+        ScheduleCommand::Run(run) => return run::run(global, run).await,
         ScheduleCommand::Ddl(ddl) => tables::ddl(&ddl),
         ScheduleCommand::Migrate(migrate) => tables::migrate(global, migrate).await,
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Opens the store that the arguments name; nothing fires by that. A data folder that does not exist is made only where `make` says so.
