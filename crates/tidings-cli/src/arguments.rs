@@ -2,7 +2,7 @@
 
 use crate::alert_arguments::{AlertCommand, CheckCommand};
 use crate::bridge_arguments::{Bridge, BrokerCommand};
-use crate::dlq_arguments::{ConsumerPause, ConsumerSkip, Dlq, RetryCommand};
+use crate::dlq_arguments::{ConsumerPause, ConsumerSkip, Dlq, RetryCommand, Signature};
 use crate::event_arguments::NewEvent;
 use crate::failing_arguments::Failing;
 use crate::health::Address;
@@ -426,6 +426,8 @@ pub(crate) struct ConsumerReset {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) signature: Signature,
 }
 
 #[derive(Debug, Args)]
@@ -438,6 +440,8 @@ pub(crate) struct ConsumerRm {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) signature: Signature,
 }
 
 #[derive(Debug, Args)]

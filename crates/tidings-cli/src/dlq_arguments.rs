@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use tidings::Pattern;
 use tidings::broker::GroupName;
 use tidings::core::store::LetterStatus;
-use tidings::limits::REDRIVES_MAX_DEFAULT;
+use tidings::limits::{LETTER_ACTIONS_MAX, REDRIVES_MAX_DEFAULT};
 
 /// Without a command: dead letters that are alike, the newest death first.
 #[derive(Debug, Args)]
@@ -47,6 +47,8 @@ It may be issued twice and broken off: what was handed back is not handed back a
     Export(DlqExport),
     /// Count dead letters by group and status
     Stats(DlqStats),
+    /// Show what persons did, the newest last: redrives, edits, discards, retries, pauses, resets, and changes of scheduled events
+    Actions(DlqActions),
     /// Take over dead letters of other products: Spring for Kafka, Kafka Connect, RabbitMQ, Watermill
     #[command(
         after_help = "Each line is one message as a JSON object: headers (an object, or a list of [name, value]), key, and payload or payload_base64.
@@ -267,6 +269,18 @@ pub(crate) struct DlqStats {
     pub(crate) place: LetterPlace,
     #[command(flatten)]
     pub(crate) filters: LetterFilters,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqActions {
+    #[command(flatten)]
+    pub(crate) place: LetterPlace,
+    /// Only what was done to this group
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) consumer: Option<GroupName>,
+    /// So many at most, the newest
+    #[arg(short = 'n', long = "limit", default_value_t = LETTER_ACTIONS_MAX, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(LETTER_ACTIONS_MAX)))]
+    pub(crate) limit: u32,
 }
 
 #[derive(Debug, Args)]

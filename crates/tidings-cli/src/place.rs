@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::folder;
 use clap::Args;
 #[cfg(feature = "sqlite")]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tidings::broker::Admin;
 use tidings::log::LogReader;
 use tidings::{Durability, Location, Tidings};
@@ -43,6 +43,16 @@ impl Place {
             return Ok(builder.connect_with_data(url, folder).await?);
         }
         open(&location, Durability::Synced).await
+    }
+
+    /// The data folder whose `state.db` notes what a person does to groups; on a broker the one that was named, if any was.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn notes(&self) -> Result<Option<PathBuf>, Failure> {
+        Ok(match self.location()? {
+            Location::Folder(folder) => Some(folder),
+            Location::Broker(_) if self.data.folder == Path::new(DATA_DEFAULT) => None,
+            Location::Broker(_) => Some(self.data.folder.clone()),
+        })
     }
 
     /// Opens it for looking at groups: a folder is only read.

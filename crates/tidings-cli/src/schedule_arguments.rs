@@ -1,5 +1,6 @@
 //! Commands and flags for scheduled events, with their help.
 
+use crate::dlq_arguments::Signature;
 use crate::event_arguments::NewEvent;
 use crate::outbox_arguments::Dialect;
 use crate::store_arguments::SharedStore;
@@ -82,6 +83,8 @@ pub(crate) struct ScheduleCancel {
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) store: ScheduleStore,
+    #[command(flatten)]
+    pub(crate) signature: Signature,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +101,8 @@ pub(crate) struct ScheduleMove {
     /// To so long from now: 30s, 15m, 2h30m, 14d
     #[arg(long = "in", value_name = "DURATION")]
     pub(crate) after: Option<Length>,
+    #[command(flatten)]
+    pub(crate) signature: Signature,
 }
 
 #[derive(Debug, Args)]

@@ -49,6 +49,11 @@ impl<'d> Changing<'d> {
         Ok(changing)
     }
 
+    /// The database whose transaction it is.
+    pub(crate) fn database(&self) -> &'d Database {
+        self.database
+    }
+
     /// The connection inside the transaction.
     pub(crate) fn connection(&mut self) -> Connection<'_> {
         match &mut self.held {

@@ -33,7 +33,7 @@ pub use alert::Alerts;
 pub use database::{Database, DatabaseOptions, Pool};
 pub use dialect::Kind;
 pub use driver::{Bind, Connection};
-pub use failure::Failures;
+pub use failure::{ActionRecord, Failures};
 pub use inbox::Inbox;
 pub use insert::Insert;
 pub use publish::{Outbox, OutboxConfig};

@@ -4,6 +4,7 @@ use crate::changing::Changing;
 use crate::database::Database;
 use crate::driver::{Bind, Connection, Row};
 use crate::error::{Access, Moment, is_duplicate, nameless_error};
+use crate::failure::ActionRecord;
 use crate::publish::{Outbox, publish_plainly};
 use crate::schema::{self, Part};
 use crate::statement::Statement;
@@ -12,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::store::{
-    DueEvents, Firing, Recurrence, ScheduleStore, ScheduledEvent, StoreError,
+    DueEvents, Firing, Operator, Recurrence, ScheduleStore, ScheduledEvent, StoreError,
 };
 use tidings_core::{BoxFuture, Timestamp, envelope_json};
 
@@ -87,6 +88,60 @@ impl Schedules {
     ) -> Result<bool, StoreError> {
         self.insert(&mut tx.connection(), scheduled, Moment::InTransaction)
             .await
+    }
+
+    /// As [`cancel`](ScheduleStore::cancel), with a record of who did it and why in the table that [`Failures`](crate::Failures) keeps for such.
+    ///
+    /// **Errors**: as every change; [`StoreError::TableMissing`] where there is no such table, and then nothing is cancelled.
+    ///
+    /// **Cancel**: it may be cancelled.
+    pub async fn cancel_by(&self, id: &str, operator: &Operator) -> Result<bool, StoreError> {
+        let action = ActionRecord {
+            action: "schedule_cancel",
+            group: None,
+            target: id,
+            operator,
+            detail: "{}",
+        };
+        let values = [("id", Bind::text(id))];
+        self.change_by(&self.inner.cancel, &values, &action).await
+    }
+
+    /// As [`reschedule`](ScheduleStore::reschedule), with a record as of [`cancel_by`](Self::cancel_by).
+    ///
+    /// **Errors**, **Cancel**: as [`cancel_by`](Self::cancel_by).
+    pub async fn reschedule_by(
+        &self,
+        id: &str,
+        due: Timestamp,
+        operator: &Operator,
+    ) -> Result<bool, StoreError> {
+        let detail = serde_json::json!({ "due": due.to_string() }).to_string();
+        let action = ActionRecord {
+            action: "schedule_move",
+            group: None,
+            target: id,
+            operator,
+            detail: &detail,
+        };
+        let values = [("id", Bind::text(id)), ("due", Bind::Int(due.as_micros()))];
+        self.change_by(&self.inner.reschedule, &values, &action)
+            .await
+    }
+
+    async fn change_by(
+        &self,
+        statement: &Statement,
+        values: &[(&str, Bind)],
+        action: &ActionRecord<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut changing = Changing::begin(&self.inner.database, access()).await?;
+        if changing.execute(statement, values).await? == 0 {
+            return Ok(false);
+        }
+        action.write(&mut changing).await?;
+        changing.commit().await?;
+        Ok(true)
     }
 
     async fn insert(

@@ -116,6 +116,7 @@ async fn dlq(global: &Global, arguments: Dlq) -> Result<ExitCode, Failure> {
         DlqCommand::Discard(discard) => dead_letter::discard::run(global, discard).await,
         DlqCommand::Export(export) => done(dead_letter::export::run(export).await),
         DlqCommand::Stats(stats) => done(dead_letter::stats::run(global, stats).await),
+        DlqCommand::Actions(actions) => done(dead_letter::actions::run(global, actions).await),
         DlqCommand::Import(import) => done(dead_letter::import::run(global, import).await),
         DlqCommand::Ddl(ddl) => done(dead_letter::tables::ddl(&ddl)),
         DlqCommand::Migrate(migrate) => done(dead_letter::tables::migrate(global, migrate).await),

@@ -6,6 +6,7 @@
     reason = "a panic of a test is its failure report; tests of processes wait by the clock and are told by the environment how often to repeat"
 )]
 
+mod actions;
 mod alert;
 mod beside;
 mod breaker;

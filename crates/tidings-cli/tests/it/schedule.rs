@@ -164,3 +164,38 @@ fn a_schedule_that_is_none_is_refused_and_nothing_is_made() {
     assert!(nowhere.stderr.contains("TD0010"), "{}", nowhere.stderr);
     assert!(!place.data().exists());
 }
+
+#[test]
+fn who_cancels_and_moves_is_kept_with_the_reason() {
+    let place = Place::new();
+    for name in ["one", "two"] {
+        let add = ["add", "order.expired", "--name", name, "--in", "1h"];
+        assert_eq!(schedule(&place, &add).code, Some(0));
+    }
+    let why = ["--reason", "INC-4711", "--actor", "ann"];
+
+    let cancel = schedule(&place, &[&["cancel", "one"][..], &why].concat());
+    assert_eq!(cancel.code, Some(0), "{}", cancel.stderr);
+    let to = ["move", "two", "--at", "2999-01-01T00:00:00Z"];
+    let moved = schedule(&place, &[&to[..], &why].concat());
+    assert_eq!(moved.code, Some(0), "{}", moved.stderr);
+    // What changes nothing is no action.
+    assert_ne!(schedule(&place, &["cancel", "one"]).code, Some(0));
+
+    let actions = tidings(["dlq", "actions", "-o", "json"]);
+    let actions = actions.data(&place.data()).ok().json();
+    let told = |action: &Value| {
+        let words = ["action", "target", "actor", "reason"].map(|name| action[name].clone());
+        words
+            .map(|word| word.as_str().unwrap().to_owned())
+            .join(" ")
+    };
+    let told: Vec<String> = actions.as_array().unwrap().iter().map(told).collect();
+    let expected = [
+        "schedule_cancel one ann INC-4711",
+        "schedule_move two ann INC-4711",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(actions[1]["detail"]["due"], "2999-01-01T00:00:00Z");
+    assert!(actions[0]["consumer"].is_null(), "{actions}");
+}

@@ -196,11 +196,11 @@ pub struct OperatorAction {
     pub at: Timestamp,
     /// Who.
     pub actor: String,
-    /// What: `redrive`, `edit`, `discard`, `take_over`, `import`, `retry_now`, `pause`, `resume`, `skip`.
+    /// What: `redrive`, `edit`, `discard`, `take_over`, `retry_now`, `pause`, `resume`; `reset` and `rm` of groups; `schedule_cancel` and `schedule_move`.
     pub action: String,
     /// The group.
     pub group: Option<String>,
-    /// Which dead letter, event or group.
+    /// Which dead letter, event, group or scheduled event.
     pub target: String,
     /// Why.
     pub reason: String,

@@ -145,16 +145,21 @@ impl Failures {
             ("limit", Bind::Int(limit.into())),
         ];
         let rows = self.look(template, Conditions::default(), &values).await?;
-        let actions = rows.into_iter().map(|mut row| OperatorAction {
-            at: time(&row, 0),
-            actor: row.text(1).unwrap_or_default(),
-            action: row.text(2).unwrap_or_default(),
-            group: row.text(3),
-            target: row.text(4).unwrap_or_default(),
-            reason: row.text(5).unwrap_or_default(),
-            detail: row.text(6).unwrap_or_default(),
-        });
-        Ok(actions.collect())
+        Ok(rows.into_iter().map(action).collect())
+    }
+
+    pub(super) async fn read_newest_actions(
+        &self,
+        group: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<OperatorAction>, StoreError> {
+        let template = include_str!("../../sql/failure/actions_newest.sql");
+        let values = [
+            ("consumer", Bind::text(group.unwrap_or_default())),
+            ("limit", Bind::Int(limit.into())),
+        ];
+        let rows = self.look(template, Conditions::default(), &values).await?;
+        Ok(rows.into_iter().map(action).collect())
     }
 
     pub(super) async fn read_taken(&self, source: &str) -> Result<Option<u64>, StoreError> {
@@ -235,4 +240,17 @@ fn letter(mut row: Row) -> Result<Letter, StoreError> {
         decided_by: row.text(24),
         decided_why: row.text(25),
     })
+}
+
+/// A row as `actions.sql` answers it.
+fn action(mut row: Row) -> OperatorAction {
+    OperatorAction {
+        at: time(&row, 0),
+        actor: row.text(1).unwrap_or_default(),
+        action: row.text(2).unwrap_or_default(),
+        group: row.text(3),
+        target: row.text(4).unwrap_or_default(),
+        reason: row.text(5).unwrap_or_default(),
+        detail: row.text(6).unwrap_or_default(),
+    }
 }

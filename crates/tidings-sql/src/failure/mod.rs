@@ -1,5 +1,6 @@
 //! What groups could not handle yet, in a database: parked deliveries, attempts, dead letters.
 
+mod action;
 mod apply;
 mod circuit;
 mod decide;
@@ -10,6 +11,9 @@ mod plan;
 mod read;
 mod waiting;
 
+pub use action::ActionRecord;
+
+use crate::changing::Changing;
 use crate::database::Database;
 use crate::dialect::Dialect;
 use crate::error::Access;
@@ -125,6 +129,30 @@ impl Failures {
     pub fn with_outbox(mut self, outbox: Outbox) -> Self {
         self.outbox = Some(outbox);
         self
+    }
+
+    /// What persons did, the newest ones at most, in the order in which they did it: to one group, or to all and to scheduled events. What was decided about a dead letter has its event as the target.
+    ///
+    /// **Errors**: a database that does not answer.
+    ///
+    /// **Cancel**: no effect.
+    pub async fn newest_actions(
+        &self,
+        group: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<OperatorAction>, StoreError> {
+        self.read_newest_actions(group, limit).await
+    }
+
+    /// Records what a person did elsewhere: to a group on its broker, for example. The time is that of the store.
+    ///
+    /// **Errors**: a database that does not take it; an [ambiguous](StoreError::may_have_happened) one may have.
+    ///
+    /// **Cancel**: it may be recorded.
+    pub async fn record_action(&self, action: &ActionRecord<'_>) -> Result<(), StoreError> {
+        let mut changing = Changing::begin(&self.inner.database, access()).await?;
+        action.write(&mut changing).await?;
+        changing.commit().await
     }
 
     /// The outbox that facts go into, where one was [given](Self::with_outbox).

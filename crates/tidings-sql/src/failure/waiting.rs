@@ -3,7 +3,7 @@
 use super::decide::words;
 use super::filter::{self, Conditions, numbers};
 use super::letters::time;
-use super::{Failures, access, delivery};
+use super::{ActionRecord, Failures, access, delivery};
 use crate::changing::Changing;
 use crate::driver::{Bind, Row};
 use tidings_core::store::{LaneId, Operator, PausedGroup, StoreError, Waiting, WaitingFilter};
@@ -105,22 +105,20 @@ impl Failures {
             include_str!("../../sql/failure/resume.sql")
         };
         let mut values = words(operator);
-        values.extend([
-            ("consumer", Bind::text(group)),
-            ("target", Bind::text(group)),
-            (
-                "action",
-                Bind::text(if paused { "pause" } else { "resume" }),
-            ),
-            ("detail", Bind::text("{}")),
-        ]);
+        values.push(("consumer", Bind::text(group)));
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
         let statement = self.statement(template, &[]);
         if changing.execute(&statement, &values).await? == 0 {
             return Ok(false);
         }
-        let act = self.statement(include_str!("../../sql/failure/act.sql"), &[]);
-        changing.execute(&act, &values).await?;
+        let action = ActionRecord {
+            action: if paused { "pause" } else { "resume" },
+            group: Some(group),
+            target: group,
+            operator,
+            detail: "{}",
+        };
+        action.write(&mut changing).await?;
         changing.commit().await?;
         Ok(true)
     }

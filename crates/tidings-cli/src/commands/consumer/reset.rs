@@ -3,6 +3,7 @@
 use super::listed;
 use crate::arguments::{ConsumerReset, Global};
 use crate::commands::confirm::confirm;
+use crate::commands::dead_letter::actions;
 use crate::failure::Failure;
 use crate::output::{json, object};
 use crate::place::Groups;
@@ -59,6 +60,7 @@ async fn in_folder<'a>(
         ask(global, arguments, &reset)?;
         let moved = reader.seek(name, arguments.to.0).await?;
         reset.to = Some(moved.unwrap_or(aim).0);
+        record(arguments, &reset).await;
     }
     Ok(reset)
 }
@@ -97,7 +99,18 @@ async fn on_broker<'a>(
     ask(global, arguments, &reset)?;
     let moved = admin.seek(name, arguments.to.0).await?;
     reset.to = moved.map(number);
+    record(arguments, &reset).await;
     Ok(reset)
+}
+
+async fn record(arguments: &ConsumerReset, reset: &Reset<'_>) {
+    let detail = serde_json::json!({ "from": reset.from, "to": reset.to });
+    let done = actions::Done {
+        action: "reset",
+        group: reset.consumer,
+        detail: detail.to_string(),
+    };
+    actions::record(&arguments.place, &done, &arguments.signature).await;
 }
 
 fn ask(global: &Global, arguments: &ConsumerReset, reset: &Reset<'_>) -> Result<(), Failure> {

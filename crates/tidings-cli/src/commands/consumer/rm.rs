@@ -2,6 +2,7 @@
 
 use crate::arguments::{ConsumerRm, Global};
 use crate::commands::confirm::confirm;
+use crate::commands::dead_letter::actions;
 use crate::failure::Failure;
 use crate::output::talk;
 
@@ -15,6 +16,12 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRm) -> Result<(), Fa
     );
     confirm(global, arguments.yes, &question)?;
     admin.remove(&arguments.group).await?;
+    let done = actions::Done {
+        action: "rm",
+        group: arguments.group.as_str(),
+        detail: "{}".to_owned(),
+    };
+    actions::record(&arguments.place, &done, &arguments.signature).await;
     talk(
         global.quiet,
         format_args!(

@@ -1,5 +1,6 @@
 //! `tidings dlq`: what groups gave up.
 
+pub(crate) mod actions;
 pub(crate) mod clusters;
 pub(crate) mod discard;
 pub(crate) mod edit;

@@ -7,12 +7,19 @@ use crate::output::talk;
 use crate::schedule_arguments::{ScheduleCancel, ScheduleMove};
 use crate::when;
 use tidings::core::codes;
-use tidings::core::store::ScheduleStore as _;
+use tidings::core::store::{ScheduleStore as _, StoreError};
 
 pub(super) async fn cancel(global: &Global, arguments: ScheduleCancel) -> Result<(), Failure> {
     let name = &arguments.name;
     let schedules = open(&arguments.store, false).await?;
-    let cancelled = schedules.cancel(name).await?;
+    let operator = arguments.signature.operator();
+    let cancelled = match schedules.cancel_by(name, &operator).await {
+        Err(error @ StoreError::TableMissing { .. }) => {
+            not_recorded(&error);
+            schedules.cancel(name).await?
+        }
+        cancelled => cancelled?,
+    };
     known(cancelled, name)?;
     talk(global.quiet, format_args!("{name} is cancelled"));
     Ok(())
@@ -25,10 +32,25 @@ pub(super) async fn reschedule(global: &Global, arguments: ScheduleMove) -> Resu
         (None, after) => when::now().plus(after.map(|length| length.0).unwrap_or_default()),
     };
     let schedules = open(&arguments.store, false).await?;
-    let moved = schedules.reschedule(name, due).await?;
+    let operator = arguments.signature.operator();
+    let moved = match schedules.reschedule_by(name, due, &operator).await {
+        Err(error @ StoreError::TableMissing { .. }) => {
+            not_recorded(&error);
+            schedules.reschedule(name, due).await?
+        }
+        moved => moved?,
+    };
     known(moved, name)?;
     talk(global.quiet, format_args!("{name} comes at {due}"));
     Ok(())
+}
+
+/// The table of schedules is there; that of what persons did is one of an older version's setup, or none.
+fn not_recorded(error: &StoreError) {
+    talk(
+        false,
+        format_args!("warning: who did it and why is not recorded: {error}"),
+    );
 }
 
 fn known(found: bool, name: &str) -> Result<(), Failure> {

@@ -53,7 +53,7 @@ async fn open(store: &schedule_arguments::ScheduleStore, make: bool) -> Result<S
     }
     let database = source::file(&file, true).await?;
     // A folder of an older version has no such table yet.
-    schema::migrate(&database, &[Part::Outbox, Part::Schedule]).await?;
+    schema::migrate(&database, &[Part::Outbox, Part::Schedule, Part::Failure]).await?;
     Ok(Schedules::open(&database).await?)
 }
 

@@ -18,7 +18,8 @@ pub(super) async fn migrate(global: &Global, arguments: ScheduleMigrate) -> Resu
         Some(url) => source::database(url, true).await?,
         None => source::file(&file, true).await?,
     };
-    schema::migrate(&database, &[Part::Schedule, Part::Outbox]).await?;
+    // Who cancels or moves an event is recorded where decisions about dead letters are.
+    schema::migrate(&database, &[Part::Schedule, Part::Outbox, Part::Failure]).await?;
     talk(
         global.quiet,
         format_args!("the table of scheduled events is in {}", database.name()),
