@@ -303,7 +303,7 @@ pub(crate) struct EventExplain {
     #[arg(long, conflicts_with = "event_id")]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) data: Data,
+    pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) store: SharedStore,
     /// Only in this group

@@ -503,5 +503,7 @@ pub const WEBHOOK_SECRETS_MAX: usize = 4;
 pub const EXPLAIN_SCAN_EVENTS_MAX: usize = 1_000_000;
 /// Newest events of a key that are explained at once.
 pub const EXPLAIN_KEY_EVENTS_MAX: usize = 100;
+/// Events with one id and source that are explained at once, the oldest ones.
+pub const EXPLAIN_COPIES_MAX: usize = 16;
 /// Rows of a lane looked at to explain where an event is.
 pub const EXPLAIN_LANE_ROWS_MAX: u32 = 10_000;

@@ -29,6 +29,14 @@ pub struct Known {
     pub circuit: Option<OpenCircuit>,
     /// When the inbox took the event, where the group has one.
     pub handled_at: Option<Timestamp>,
+    /// Where the first event with the same id and source stands, if this is another one.
+    pub copy_of: Option<Position>,
+    /// What was noted of attempts at the event, while it is neither parked nor settled.
+    pub noted: Option<KnownAttempts>,
+    /// How often the group tries an event at most, in place and later, unless its error has a policy of its own.
+    pub attempts_max: Option<u32>,
+    /// Events that are left for the group, where nothing but their number is known.
+    pub left: Option<u64>,
     /// Its row among the parked deliveries of the group.
     pub parked: Option<KnownParked>,
     /// Its dead letter.
@@ -39,6 +47,15 @@ pub struct Known {
     pub before_of_key: Option<String>,
     /// How long after the event the first of what the group emitted because of it was appended, by the clock of the broker that has both.
     pub effect_after: Option<Duration>,
+}
+
+/// Attempts in place that failed, as far as they explain something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownAttempts {
+    /// How many.
+    pub failed: u32,
+    /// When the last of them was noted.
+    pub noted_at: Timestamp,
 }
 
 /// A parked delivery as far as it explains something.
@@ -86,6 +103,13 @@ pub enum Whereabouts {
         /// How long that took at most, its wait and its retries included, where it left an effect by which that is known.
         within: Option<Duration>,
     },
+    /// The group had handled it before, so that this copy of it has no further effect.
+    Deduplicated {
+        /// When it was handled, as the inbox says.
+        at: Timestamp,
+        /// Where the first copy stands.
+        first: Position,
+    },
     /// It waits for its turn.
     Waiting {
         /// Events of the group before it.
@@ -115,8 +139,19 @@ pub enum Whereabouts {
         at: Option<Timestamp>,
         /// Which attempt comes next, from 1.
         attempt: u32,
+        /// How many there are at most, where that is known.
+        of: Option<u32>,
         /// Why the last one failed.
         error: Option<String>,
+    },
+    /// It failed, and is tried again at its place, in a moment.
+    RetryingInPlace {
+        /// Which attempt comes next, from 1.
+        attempt: u32,
+        /// How many there are at most, where that is known.
+        of: Option<u32>,
+        /// When the last one failed.
+        failed_at: Timestamp,
     },
     /// Another event of its key failed and goes first.
     ParkedBehind {
@@ -147,7 +182,10 @@ pub enum Whereabouts {
         reason: Option<String>,
     },
     /// Neither broker nor store says anything about it.
-    Unknown,
+    Unknown {
+        /// Events that are left for the group, where that is known.
+        left: Option<u64>,
+    },
 }
 
 /// Says where an event is in a group, by what is known; the strongest word first: what a person decided, what the store keeps, what the cursor says.
@@ -178,9 +216,13 @@ pub fn explain(known: &Known) -> Whereabouts {
             None => Whereabouts::Retrying {
                 at: parked.due,
                 attempt: parked.attempts.saturating_add(1),
+                of: of(known, parked.attempts),
                 error: parked.error.clone(),
             },
         };
+    }
+    if let (Some(at), Some(first)) = (known.handled_at, known.copy_of) {
+        return Whereabouts::Deduplicated { at, first };
     }
     if let Some(at) = known.handled_at {
         return Whereabouts::Handled {
@@ -191,6 +233,13 @@ pub fn explain(known: &Known) -> Whereabouts {
     }
     if known.subscribed == Some(false) {
         return Whereabouts::NotSubscribed;
+    }
+    if let Some(noted) = known.noted.filter(|_| is_worked_at(known)) {
+        return Whereabouts::RetryingInPlace {
+            attempt: noted.failed.saturating_add(1),
+            of: of(known, noted.failed),
+            failed_at: noted.noted_at,
+        };
     }
     match (known.position, known.cursor) {
         (Some(position), Some(cursor)) if position < cursor => Whereabouts::Handled {
@@ -203,8 +252,18 @@ pub fn explain(known: &Known) -> Whereabouts {
             behind: known.before_of_key.clone(),
             worked_for: known.owner.is_some(),
         },
-        _ => Whereabouts::Unknown,
+        _ => Whereabouts::Unknown { left: known.left },
     }
+}
+
+/// How many attempts there are at most; what has failed more often follows another policy.
+fn of(known: &Known, failed: u32) -> Option<u32> {
+    known.attempts_max.filter(|max| *max > failed)
+}
+
+/// Whether an event that is not settled may be under way: somebody works for the group, or nobody can tell.
+fn is_worked_at(known: &Known) -> bool {
+    !is_settled(known) && (known.owner.is_some() || known.cursor.is_none())
 }
 
 /// What the newest dead letter of the event says, unless something else is said first.
@@ -249,30 +308,36 @@ impl Whereabouts {
         match self {
             Self::NotSubscribed => "not_subscribed",
             Self::Handled { .. } => "handled",
+            Self::Deduplicated { .. } => "deduplicated",
             Self::Waiting { .. } => "waiting",
             Self::Paused { .. } => "paused",
             Self::CircuitOpen { .. } => "circuit_open",
-            Self::Retrying { .. } => "retrying",
+            Self::Retrying { .. } | Self::RetryingInPlace { .. } => "retrying",
             Self::ParkedBehind { .. } => "parked",
             Self::DeadLettered { .. } => "dead_lettered",
             Self::Redriven { .. } => "redriven",
             Self::Decided { .. } => "decided",
-            Self::Unknown => "unknown",
+            Self::Unknown { .. } => "unknown",
         }
     }
 
     /// Whether the group is not done with the event yet.
     pub fn is_open(&self) -> bool {
         match self {
-            Self::Handled { .. } | Self::NotSubscribed | Self::Decided { .. } => false,
+            Self::Handled { .. }
+            | Self::Deduplicated { .. }
+            | Self::NotSubscribed
+            | Self::Decided { .. }
+            | Self::Unknown { left: Some(0) } => false,
             Self::Waiting { .. }
             | Self::Paused { .. }
             | Self::CircuitOpen { .. }
             | Self::Retrying { .. }
+            | Self::RetryingInPlace { .. }
             | Self::ParkedBehind { .. }
             | Self::DeadLettered { .. }
             | Self::Redriven { .. }
-            | Self::Unknown => true,
+            | Self::Unknown { .. } => true,
         }
     }
 
@@ -326,6 +391,10 @@ impl fmt::Display for Whereabouts {
                     None => Ok(()),
                 }
             }
+            Self::Deduplicated { at, first } => write!(
+                f,
+                "was handled before, at {at}; this copy of the event at position {first} is dropped"
+            ),
             Self::Waiting {
                 before,
                 behind,
@@ -353,7 +422,13 @@ impl fmt::Display for Whereabouts {
                 write!(f, "; the last failure: {error}")
             }
             Self::Paused { reason } => write!(f, "waits: the group is paused ({reason})"),
-            Self::Retrying { at, attempt, error } => {
+            Self::Retrying {
+                at,
+                attempt,
+                of,
+                error,
+            } => {
+                let attempt = nth(*attempt, *of);
                 match at {
                     Some(at) => write!(f, "is tried again at {at}, attempt {attempt}")?,
                     None => write!(f, "is tried again soon, attempt {attempt}")?,
@@ -363,6 +438,15 @@ impl fmt::Display for Whereabouts {
                     None => Ok(()),
                 }
             }
+            Self::RetryingInPlace {
+                attempt,
+                of,
+                failed_at,
+            } => write!(
+                f,
+                "is tried again in place, attempt {}; the last one failed at {failed_at}",
+                nth(*attempt, *of)
+            ),
             Self::ParkedBehind { head, rows_before } => {
                 write!(
                     f,
@@ -379,8 +463,25 @@ impl fmt::Display for Whereabouts {
                 Some(reason) => write!(f, "was {what} by a person: {reason}"),
                 None => write!(f, "was {what} by a person"),
             },
-            Self::Unknown => f.write_str("neither the broker nor the store tells"),
+            Self::Unknown { left } => {
+                f.write_str("neither the broker nor the store tells")?;
+                match left {
+                    Some(0) => f.write_str(
+                        "; nothing is left for the group: it was handled, or never was for it",
+                    ),
+                    Some(left) => write!(f, "; {left} events are left for the group"),
+                    None => Ok(()),
+                }
+            }
         }
+    }
+}
+
+/// Which attempt it is, for people.
+fn nth(attempt: u32, of: Option<u32>) -> String {
+    match of {
+        Some(of) => format!("{attempt} of {of}"),
+        None => attempt.to_string(),
     }
 }
 
@@ -455,6 +556,71 @@ mod tests {
         assert_eq!(
             explain(&parked).to_string(),
             "is parked behind evt-5; 2 of its key come first"
+        );
+    }
+
+    #[test]
+    fn an_attempt_is_told_with_how_many_there_are_where_that_is_known() {
+        let mut retried = known();
+        retried.noted = Some(KnownAttempts {
+            failed: 2,
+            noted_at: at("2026-11-29T10:00:00Z"),
+        });
+        retried.attempts_max = Some(5);
+
+        assert_eq!(
+            explain(&retried).to_string(),
+            "is tried again in place, attempt 3 of 5; the last one failed at 2026-11-29T10:00:00Z"
+        );
+        assert_eq!(explain(&retried).next_command("shipping", "evt-7"), None);
+        // An error with a policy of its own is tried more often.
+        retried.attempts_max = Some(2);
+        assert!(explain(&retried).to_string().contains("attempt 3;"));
+        // Where nobody works, nothing is tried; and what is settled is not.
+        retried.owner = None;
+        assert_eq!(explain(&retried).as_str(), "waiting");
+        retried.cursor = Some(Position(9));
+        assert_eq!(explain(&retried).as_str(), "handled");
+        // A broker that tells nothing of its groups leaves it to the store.
+        retried.position = None;
+        retried.cursor = None;
+        assert_eq!(explain(&retried).as_str(), "retrying");
+    }
+
+    #[test]
+    fn a_copy_of_what_the_inbox_knows_is_no_second_handling() {
+        let mut copy = known();
+        copy.cursor = Some(Position(9));
+        copy.copy_of = Some(Position(3));
+        assert_eq!(explain(&copy).as_str(), "handled", "there is no inbox");
+
+        copy.handled_at = Some(at("2026-11-29T10:00:00Z"));
+        let explained = explain(&copy);
+        assert_eq!(explained.as_str(), "deduplicated");
+        assert!(!explained.is_open());
+        assert_eq!(
+            explained.to_string(),
+            "was handled before, at 2026-11-29T10:00:00Z; this copy of the event at position 3 is dropped"
+        );
+    }
+
+    #[test]
+    fn what_nobody_tells_is_said_to_be_unknown() {
+        let mut unknown = Known {
+            left: Some(2),
+            ..Known::default()
+        };
+        assert_eq!(
+            explain(&unknown).to_string(),
+            "neither the broker nor the store tells; 2 events are left for the group"
+        );
+        assert!(explain(&unknown).is_open());
+        unknown.left = Some(0);
+        assert!(!explain(&unknown).is_open());
+        unknown.left = None;
+        assert_eq!(
+            explain(&unknown).to_string(),
+            "neither the broker nor the store tells"
         );
     }
 

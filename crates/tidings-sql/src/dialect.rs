@@ -159,6 +159,11 @@ pub(crate) const SQLITE: Dialect = Dialect {
             script: include_str!("../sql/sqlite/make_circuit.sql"),
         },
         Migration {
+            part: "failure",
+            version: 3,
+            script: include_str!("../sql/sqlite/make_policy.sql"),
+        },
+        Migration {
             part: "schedule",
             version: 1,
             script: include_str!("../sql/sqlite/make_schedule.sql"),
@@ -281,6 +286,11 @@ pub(crate) const POSTGRES: Dialect = Dialect {
             script: include_str!("../sql/postgres/make_circuit.sql"),
         },
         Migration {
+            part: "failure",
+            version: 3,
+            script: include_str!("../sql/postgres/make_policy.sql"),
+        },
+        Migration {
             part: "schedule",
             version: 1,
             script: include_str!("../sql/postgres/make_schedule.sql"),
@@ -395,6 +405,11 @@ pub(crate) const MYSQL: Dialect = Dialect {
             part: "failure",
             version: 2,
             script: include_str!("../sql/mysql/make_circuit.sql"),
+        },
+        Migration {
+            part: "failure",
+            version: 3,
+            script: include_str!("../sql/mysql/make_policy.sql"),
         },
         Migration {
             part: "schedule",

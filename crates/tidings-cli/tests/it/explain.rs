@@ -1,6 +1,6 @@
 //! `tidings event explain`: where an event is in each group, and what to do next.
 
-use crate::command::{Place, tidings};
+use crate::command::{Place, tidings, until};
 use serde_json::Value;
 
 fn run(place: &Place, group: &str, types: &str, command: &str) {
@@ -182,4 +182,93 @@ fn an_event_or_a_key_is_asked_for() {
         let answer = tidings(["event", "explain"]).arguments(wrong);
         assert_eq!(answer.data(&place.data()).run().code, Some(2), "{wrong:?}");
     }
+}
+
+/// The whole rows that are said of an event in a group.
+fn rows_of(place: &Place, event_id: &str, group: &str) -> Vec<Value> {
+    let rows = tidings(["event", "explain", event_id, "--group", group])
+        .arguments(["-o", "json"])
+        .data(&place.data())
+        .ok()
+        .json();
+    rows.as_array().unwrap().clone()
+}
+
+#[test]
+fn what_is_tried_again_says_which_attempt_of_how_many_comes_next() {
+    let place = Place::new();
+    place.import(r#"{"event_id":"first","event_type":"order.placed","aggregate_id":"k"}"#);
+    let run = |more: &[&str]| {
+        let run = ["consumer", "run", "bad", "--type", "order.*"];
+        let busy = ["--exec", "sh -c 'exit 75'"];
+        tidings([&run[..], &busy, more].concat()).data(&place.data())
+    };
+
+    // It fails in place for as long as it is looked at.
+    let running = run(&["--attempts", "1000"]).start();
+    let mut row = Value::Null;
+    until("an attempt is noted", || {
+        let rows = rows_of(&place, "first", "bad");
+        row = rows.first().cloned().unwrap_or_default();
+        row["state"] == "retrying"
+    });
+    running.kill();
+    let explanation = row["explanation"].as_str().unwrap();
+    assert!(explanation.contains("again in place"), "{row}");
+    assert!(explanation.contains(" of 1000;"), "{row}");
+    assert!(row["attempt"].as_u64().unwrap() > 1, "{row}");
+    assert_eq!(row["attempts_max"], 1_000, "{row}");
+    let idle = rows_of(&place, "first", "bad").remove(0);
+    assert_eq!(idle["state"], "waiting", "nobody tries it: {idle}");
+
+    // Then later: one attempt in place is over, and two more are to come.
+    place.import(r#"{"event_id":"second","event_type":"order.placed","aggregate_id":"other"}"#);
+    let running = run(&["--attempts", "1", "--later", "1h,1h"]).start();
+    running.heard("later  second");
+    running.kill();
+    let later = rows_of(&place, "second", "bad").remove(0);
+    assert_eq!(later["state"], "retrying", "{later}");
+    assert_eq!(later["attempts_max"], 3, "{later}");
+    let explanation = later["explanation"].as_str().unwrap();
+    assert!(explanation.contains("is tried again at "), "{later}");
+}
+
+/// An order whose effect is there once.
+#[derive(tidings::Event, serde::Serialize, serde::Deserialize)]
+#[event(type = "order.placed", key = "order_id")]
+struct OrderPlaced {
+    order_id: String,
+}
+
+async fn bill(
+    _: OrderPlaced,
+    _: tidings::sql::Tx<sqlx::Sqlite>,
+) -> Result<(), tidings::extract::HandlerError> {
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_the_inbox_knows_is_told_as_one() {
+    let place = Place::new();
+    let line = r#"{"event_id":"first","event_type":"order.placed","aggregate_id":"k","source":"shop","payload":{"order_id":"k"}}"#;
+    place.import(&format!("{line}\n{line}\n"));
+    let tidings = tidings::Tidings::open(place.data()).await.unwrap();
+    let database = tidings.database().await.unwrap();
+    let inbox = tidings::sql::Inbox::open(&database).await.unwrap();
+    let consumer = tidings.consumer("billing").inbox(inbox).on(bill);
+    consumer.start().await.unwrap();
+    tidings.drain().await.unwrap();
+
+    let rows = rows_of(&place, "first", "billing");
+
+    let states: Vec<&Value> = rows.iter().map(|row| &row["state"]).collect();
+    assert_eq!(states, ["handled", "deduplicated"], "{rows:?}");
+    let position = rows[0]["position"].as_u64().unwrap();
+    assert_eq!(rows[1]["position"], position + 1, "{rows:?}");
+    let explanation = rows[1]["explanation"].as_str().unwrap();
+    assert!(
+        explanation.contains(&format!("position {position} is dropped")),
+        "{explanation}"
+    );
+    assert!(rows[1]["next"].is_null(), "{rows:?}");
 }

@@ -35,6 +35,13 @@ mod demo;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod demo_on_brokers;
 mod explain;
+#[cfg(all(
+    feature = "nats",
+    feature = "kafka",
+    feature = "rabbitmq",
+    feature = "postgres"
+))]
+mod explain_brokers;
 mod failures;
 mod health;
 mod import_export;

@@ -296,6 +296,18 @@ pub trait FailureStore: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
+    /// Notes how often a group tries an event at most, in place and later, for persons to see how far one has come. Told with the first failure after its start; of several instances the last one that tells is
+    /// shown.
+    ///
+    /// A store that shows nothing need not keep it.
+    fn tell_attempts_max<'a>(
+        &'a self,
+        _group: &'a str,
+        _attempts: u32,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// How often a group gave each of some events up before: one number for each, in their order.
     fn deaths<'a>(
         &'a self,

@@ -18,7 +18,11 @@ pub(super) async fn keep(pipeline: Arc<Pipeline>, store: Arc<dyn FailureStore>) 
         pipeline: Arc::clone(&pipeline),
         task: "keeper",
     };
-    let keeper = Keeper { pipeline, store };
+    let mut keeper = Keeper {
+        pipeline,
+        store,
+        has_told_attempts: false,
+    };
     while keeper.turn().await {}
 }
 
@@ -51,6 +55,8 @@ pub(super) async fn forget_marks(pipeline: &Pipeline) {
 struct Keeper {
     pipeline: Arc<Pipeline>,
     store: Arc<dyn FailureStore>,
+    /// Whether the store knows how often the group tries an event.
+    has_told_attempts: bool,
 }
 
 /// A recorded death, to be told.
@@ -61,7 +67,7 @@ struct Told {
 
 impl Keeper {
     /// Makes all changes that wait; without any it waits. `false` when all is done.
-    async fn turn(&self) -> bool {
+    async fn turn(&mut self) -> bool {
         let (keepings, closing) = {
             let mut state = self.pipeline.lock();
             let now = self.pipeline.clock.elapsed();
@@ -81,7 +87,29 @@ impl Keeper {
         let tokens = tokens_of(&keepings);
         let made = self.make(keepings, closing).await;
         self.finish(made, tokens);
+        self.tell_attempts().await;
         true
+    }
+
+    /// Tells the store how often the group tries an event: once something has failed, so that a group without failures needs no store.
+    async fn tell_attempts(&mut self) {
+        if self.has_told_attempts {
+            return;
+        }
+        let (group, policy) = (
+            self.pipeline.group.as_str(),
+            &self.pipeline.policies.otherwise,
+        );
+        let later = u32::try_from(policy.later.len()).unwrap_or(u32::MAX);
+        let attempts = policy.attempts.saturating_add(later);
+        match self.store.tell_attempts_max(group, attempts).await {
+            Ok(()) => self.has_told_attempts = true,
+            Err(error) => {
+                // What passes is tried again with the next failure; tables of an older version have no place for it.
+                self.has_told_attempts = !error.class().is_transient();
+                tracing::debug!(%error, "how often an event is tried could not be told");
+            }
+        }
     }
 
     /// Makes changes; what the store does not take while the consumer is closing is left: those events are delivered again.

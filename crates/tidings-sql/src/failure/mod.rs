@@ -8,6 +8,7 @@ mod delivery;
 mod filter;
 mod letters;
 mod plan;
+mod policy;
 mod read;
 mod waiting;
 
@@ -218,6 +219,14 @@ impl FailureStore for Failures {
         circuit: Option<&'a OpenCircuit>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(self.note_circuit(group, circuit))
+    }
+
+    fn tell_attempts_max<'a>(
+        &'a self,
+        group: &'a str,
+        attempts: u32,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.note_attempts_max(group, attempts))
     }
 
     fn deaths<'a>(

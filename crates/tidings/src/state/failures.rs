@@ -112,6 +112,17 @@ impl FailureStore for StateFailures {
         })
     }
 
+    fn tell_attempts_max<'a>(
+        &'a self,
+        group: &'a str,
+        attempts: u32,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let failures = self.opened().await?;
+            failures.tell_attempts_max(group, attempts).await
+        })
+    }
+
     fn deaths<'a>(
         &'a self,
         group: &'a str,

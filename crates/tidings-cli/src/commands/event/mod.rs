@@ -6,4 +6,5 @@ pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;
+mod known;
 pub(crate) mod ls;

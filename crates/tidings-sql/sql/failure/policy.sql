@@ -1,0 +1,1 @@
+SELECT attempts_max FROM tidings_policy WHERE consumer = :consumer

@@ -1,0 +1,1 @@
+DELETE FROM tidings_policy WHERE consumer = :consumer

@@ -1,0 +1,1 @@
+INSERT INTO tidings_policy (consumer, attempts_max) VALUES (:consumer, :attempts)
