@@ -34,6 +34,7 @@ mod dead_letters;
 mod demo;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod demo_on_brokers;
+mod documented;
 mod explain;
 #[cfg(all(
     feature = "nats",
