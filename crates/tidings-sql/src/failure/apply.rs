@@ -1,5 +1,6 @@
 //! Changes, all of a call in one transaction.
 
+use super::delivery::joined;
 use super::plan::{self, Count, Known, Plan, RowChange, micros, plans};
 use super::{Failures, access};
 use crate::changing::Changing;
@@ -7,7 +8,7 @@ use crate::dialect::Kind;
 use crate::driver::Bind;
 use crate::many::{self, Values};
 use crate::publish::publish_plainly;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use tidings_core::Envelope;
 use tidings_core::limits::SQL_MANY_BYTES_MAX;
@@ -124,19 +125,24 @@ impl Failures {
     ) -> Result<(), StoreError> {
         let statements = self.statements();
         let asked = texts("event_key", letters.iter().map(|(event, _)| event.clone()));
-        let deaths = &statements.deaths;
-        let known = changing.fetch_many(deaths, consumer, &asked).await?;
-        let known: HashSet<String> = known
+        let histories = &statements.histories;
+        let known = changing.fetch_many(histories, consumer, &asked).await?;
+        let known: HashMap<String, String> = known
             .into_iter()
-            .filter_map(|mut row| row.text(0))
+            .filter_map(|mut row| Some((row.text(0)?, row.text(1)?)))
             .collect();
         let mut new = Vec::with_capacity(letters.len());
-        for (event, letter) in letters {
-            if known.contains(&event) {
-                changing.execute(&statements.letter_again, &letter).await?;
-            } else {
+        for (event, mut letter) in letters {
+            let Some(before) = known.get(&event) else {
                 new.push(letter);
+                continue;
+            };
+            for (_, value) in letter.iter_mut().filter(|(name, _)| *name == "history") {
+                if let Bind::Text(Some(since)) = value {
+                    *since = joined(before, since);
+                }
             }
+            changing.execute(&statements.letter_again, &letter).await?;
         }
         let letter_new = &statements.letter_new;
         changing.execute_many(letter_new, &[], &new).await

@@ -3,6 +3,7 @@
 use super::hex;
 use crate::driver::{Bind, Row};
 use serde::{Deserialize, Serialize};
+use tidings_core::limits::HISTORY_ATTEMPTS_MAX;
 use tidings_core::store::{FailedAttempt, LaneId, ParkedDelivery, ParkedId, StoreError};
 use tidings_core::{DedupeKey, Timestamp, envelope_json};
 
@@ -38,6 +39,20 @@ pub(super) fn history_of(text: &str) -> Vec<FailedAttempt> {
             error: read.error,
         })
         .collect()
+}
+
+/// The attempts of all deaths of an event as text: those that are known, and those that have come since. The first one and the newest ones are kept.
+pub(super) fn joined(known: &str, since: &str) -> String {
+    let since = history_of(since);
+    let mut all = history_of(known);
+    // A death that is recorded again, because its answer was lost, brings nothing new.
+    all.retain(|failed| !since.contains(failed));
+    all.extend(since);
+    let over = all.len().saturating_sub(HISTORY_ATTEMPTS_MAX);
+    if over > 0 {
+        all.drain(1..=over);
+    }
+    history_text(&all)
 }
 
 /// What tells a delivery from others.
@@ -97,4 +112,47 @@ pub(super) fn read(lane: LaneId, mut row: Row) -> Result<ParkedDelivery, StoreEr
         history: history_of(&row.text(7).unwrap_or_default()),
         letter: row.text(9),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(attempts: std::ops::Range<u32>) -> String {
+        let failed = |attempt: u32| FailedAttempt {
+            attempt,
+            at: Timestamp::from_micros(attempt.into()),
+            error: "refused".to_owned(),
+        };
+        history_text(&attempts.map(failed).collect::<Vec<_>>())
+    }
+
+    fn attempts(text: &str) -> Vec<u32> {
+        let history = history_of(text).into_iter();
+        history.map(|failed| failed.attempt).collect()
+    }
+
+    #[test]
+    fn attempts_of_several_deaths_stand_together_once_each() {
+        assert_eq!(
+            attempts(&joined(&failed(0..2), &failed(2..4))),
+            [0, 1, 2, 3]
+        );
+        assert_eq!(
+            attempts(&joined(&failed(0..4), &failed(2..4))),
+            [0, 1, 2, 3]
+        );
+        assert_eq!(attempts(&joined("[]", "[]")), [] as [u32; 0]);
+        assert_eq!(attempts(&joined("[]", &failed(0..1))), [0]);
+    }
+
+    #[test]
+    fn of_many_attempts_the_first_and_the_newest_are_kept() {
+        let max = u32::try_from(HISTORY_ATTEMPTS_MAX).unwrap();
+
+        let kept = attempts(&joined(&failed(0..max), &failed(max..max + 2)));
+
+        assert_eq!(kept.len(), HISTORY_ATTEMPTS_MAX);
+        assert_eq!((kept[0], kept[1], kept[31]), (0, 3, max + 1));
+    }
 }

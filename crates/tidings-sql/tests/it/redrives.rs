@@ -1,11 +1,11 @@
 //! Runs that hand dead letters back: what is left alone, and when a run stops itself.
 
-use crate::place::{Counting, Place};
-use tidings_core::Envelope;
+use crate::place::{Counting, KINDS, Place};
 use tidings_core::store::{
-    DeathCause, DeathRecord, FailureChange, FailureStore, LaneId, LetterFilter, Operator,
-    ParkedDelivery, ParkedId,
+    DeadLetterStore as _, DeathCause, DeathRecord, FailedAttempt, FailureChange, FailureStore,
+    LaneId, LetterFilter, Operator, ParkedDelivery, ParkedId,
 };
+use tidings_core::{Envelope, Timestamp};
 use tidings_flow::dead_letter::{self, RedriveOptions, RedriveReport};
 use tidings_flow::runtime::SystemClock;
 use tidings_sql::schema::{self, Part};
@@ -160,4 +160,46 @@ async fn a_run_stops_when_too_many_fail_again_and_goes_on_when_they_do_not() {
         report.redriven >= 400 - stopped,
         "the rest, and what failed"
     );
+}
+
+#[tokio::test]
+async fn a_second_death_tells_the_attempts_of_the_first_one_too() {
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "second_death").await else {
+            continue;
+        };
+        schema::migrate(&place.database, &Part::ALL).await.unwrap();
+        let failures = Failures::open(&place.database).await.unwrap();
+        let failed = |attempt: u32, at: i64, error: &str| FailedAttempt {
+            attempt,
+            at: Timestamp::from_micros(at),
+            error: error.to_owned(),
+        };
+        let first = vec![failed(1, 10, "no stock"), failed(2, 20, "no stock")];
+        let mut delivered = delivery(0);
+        delivered.history.clone_from(&first);
+        let dies = [death(delivered)];
+        failures.apply("shipping", &dies).await.unwrap();
+        assert_eq!(
+            redrive(&failures, &RedriveOptions::default())
+                .await
+                .redriven,
+            1
+        );
+
+        let lane = failures.due("shipping", 1).await.unwrap().lanes[0].lane;
+        let mut again = failures.rows("shipping", lane, 1).await.unwrap().remove(0);
+        assert_eq!(again.history, [], "it begins anew where it is tried");
+        again.history = vec![failed(1, 30, "no carrier")];
+        // The answer is lost, and the death is recorded once more.
+        let dies = [death(again)];
+        failures.apply("shipping", &dies).await.unwrap();
+        failures.apply("shipping", &dies).await.unwrap();
+
+        let filter = LetterFilter::default();
+        let letter = failures.letters(&filter, 0, 1).await.unwrap().remove(0);
+        let expected = [&first[..], &[failed(1, 30, "no carrier")]].concat();
+        assert_eq!(letter.history, expected, "{kind:?}");
+        assert_eq!(letter.first_failed, Some(Timestamp::from_micros(10)));
+    }
 }
