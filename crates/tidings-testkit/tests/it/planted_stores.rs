@@ -26,6 +26,12 @@ enum Bug {
     LetsGo,
     /// A row that was handled stays, and is handled again.
     KeepsHandled,
+    /// The attempts at what is parked are counted from nothing, as a broker counts that delivers it anew.
+    CountsAnew,
+    /// What was parked last of a key comes first.
+    Overtakes,
+    /// What died before is told as if it had not.
+    ForgetsDeaths,
     /// Events fire before they are due.
     FiresEarly,
     /// Says that an event is cancelled, and fires it.
@@ -96,7 +102,16 @@ impl FailureStore for BuggyFailures {
         lane: LaneId,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<ParkedDelivery>, StoreError>> {
-        self.inner.rows(group, lane, limit)
+        Box::pin(async move {
+            let mut rows = self.inner.rows(group, lane, limit).await?;
+            match self.bug {
+                Bug::CountsAnew => rows.iter_mut().for_each(|row| row.attempts = 0),
+                Bug::ForgetsDeaths => rows.iter_mut().for_each(|row| row.deaths = 0),
+                Bug::Overtakes => rows.reverse(),
+                _ => {}
+            }
+            Ok(rows)
+        })
     }
 
     fn deaths<'a>(
@@ -104,6 +119,9 @@ impl FailureStore for BuggyFailures {
         group: &'a str,
         events: &'a [DedupeKey],
     ) -> BoxFuture<'a, Result<Vec<u32>, StoreError>> {
+        if self.bug == Bug::ForgetsDeaths {
+            return Box::pin(async { Ok(vec![0; events.len()]) });
+        }
         self.inner.deaths(group, events)
     }
 }
@@ -249,6 +267,11 @@ async fn the_suite_finds_planted_bugs_of_stores() {
         (Bug::LetsGo, "E5"),
         (Bug::LetsGo, "E9"),
         (Bug::KeepsHandled, "E6"),
+        (Bug::CountsAnew, "E2"),
+        (Bug::Overtakes, "E2"),
+        (Bug::Overtakes, "E5"),
+        (Bug::Overtakes, "E10"),
+        (Bug::ForgetsDeaths, "E7"),
         (Bug::FiresEarly, "G1"),
         (Bug::CancelsNothing, "G2"),
         (Bug::FiresTwice, "G3"),
