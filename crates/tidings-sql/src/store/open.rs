@@ -151,6 +151,15 @@ pub(super) fn settlement_of(
             ),
         });
     }
+    if settlement == Settlement::Mark && columns.sent.is_none() && options.state.is_some() {
+        // Notes in another database cannot be joined with rows: each read would have to be told of every row that was ever sent.
+        return Err(StoreError::Refused {
+            reason: format!(
+                "rows of {} cannot be marked as sent: the table has no column for it, and the state of the relay is in another database; keep the state beside the rows, name a column as `sent` in the mapping of tidings.toml, or let sent rows be deleted",
+                options.table
+            ),
+        });
+    }
     Ok(settlement)
 }
 

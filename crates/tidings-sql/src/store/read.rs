@@ -163,15 +163,32 @@ impl SqlOutbox {
         })
     }
 
-    /// Asks the other database, where the notes are in one.
+    /// Which rows are not read, where the notes are in another database.
+    ///
+    /// **Errors**: [`StoreError::Refused`] where there are too many to tell each read of them; those it is not told of would be published again and again.
     async fn withheld(&self) -> Result<Withheld, StoreError> {
+        let withheld = self
+            .noted_elsewhere(i64::from(OUTBOX_DEAD_ROWS_MAX) + 1)
+            .await?;
+        if withheld.rows.len() <= usize::try_from(OUTBOX_DEAD_ROWS_MAX).unwrap_or(usize::MAX) {
+            return Ok(withheld);
+        }
+        Err(StoreError::Refused {
+            reason: format!(
+                "more than {OUTBOX_DEAD_ROWS_MAX} rows of {} were given up or discarded, which is the most that a relay with its state in another database can leave out; publish them again (tidings outbox retry), remove them from the table together with their rows of tidings_relay_note, or keep the state beside the rows",
+                self.name
+            ),
+        })
+    }
+
+    /// Asks the other database, where the notes are in one.
+    async fn noted_elsewhere(&self, limit: i64) -> Result<Withheld, StoreError> {
         let mut withheld = Withheld::default();
         if self.is_state_beside {
             return Ok(withheld);
         }
         let statement = &self.statements.notes.withheld;
-        let limit = Bind::Int(OUTBOX_DEAD_ROWS_MAX.into());
-        let binds = statement.binds(&[self.outbox(), ("limit", limit)]);
+        let binds = statement.binds(&[self.outbox(), ("limit", Bind::Int(limit))]);
         let rows = self
             .state
             .fetch(statement.sql(), &binds, &self.note_access())
@@ -201,7 +218,8 @@ impl SqlOutbox {
     }
 
     pub(super) async fn read_status(&self) -> Result<OutboxStatus, StoreError> {
-        let withheld = self.withheld().await?;
+        // All of them: what waits is counted right also where there are too many for a relay.
+        let withheld = self.noted_elsewhere(i64::MAX).await?;
         let statement = &self.statements.status;
         let binds = statement.binds(&[self.outbox(), ("excluded", self.id_list(&withheld.rows))]);
         let rows = self

@@ -20,5 +20,6 @@ mod relay;
 mod schedules;
 mod schema;
 mod slow_destination;
+mod state_elsewhere;
 mod tls;
 mod watching;
