@@ -201,6 +201,8 @@ pub const INBOX_KEEP_DEFAULT: Duration = Duration::from_secs(14 * 86_400);
 pub const INBOX_REDELIVERY_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
 /// Events that an inbox remembers of one group before the oldest are forgotten early, unless it is told otherwise.
 pub const INBOX_ROWS_DEFAULT: u64 = 50_000_000;
+/// Events that a reset of a group looks for in its inbox, to warn of what would be handled a second time.
+pub const RESET_EVENTS_LOOKED_FOR: usize = 100;
 /// What an inbox need not remember is looked for this often.
 pub const INBOX_UPKEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// Rows of an inbox that one statement forgets.

@@ -6,8 +6,9 @@
 //! **Source**: seed concept *idempotent consumer*.
 
 use crate::runtime::Tasks;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidings_core::Timestamp;
 use tidings_core::limits::{
@@ -38,6 +39,18 @@ impl Default for InboxRetention {
             rows_max: INBOX_ROWS_DEFAULT,
             redelivered_within: INBOX_REDELIVERY_DEFAULT,
             forget_early: false,
+        }
+    }
+}
+
+impl InboxRetention {
+    /// What remembers as much as both.
+    fn or_longer(&self, other: &Self) -> Self {
+        Self {
+            keep: self.keep.max(other.keep),
+            rows_max: self.rows_max.max(other.rows_max),
+            redelivered_within: self.redelivered_within.max(other.redelivered_within),
+            forget_early: self.forget_early && other.forget_early,
         }
     }
 }
@@ -244,34 +257,73 @@ async fn forget(
 }
 
 /// Looks after an inbox for as long as it lives.
+///
+/// **Guarantee**: a group that it was not told of forgets nothing: who runs it elsewhere may have been told to remember it for longer.
 #[derive(Debug)]
 pub struct InboxKeeper {
+    /// How long each group remembers; guarded to add a group, or to look at all of them.
+    groups: Groups,
+    inbox: String,
     _tasks: Tasks<()>,
 }
+
+type Groups = Arc<Mutex<HashMap<String, InboxRetention>>>;
 
 impl InboxKeeper {
     /// Begins to look after an inbox: after [`INBOX_UPKEEP_INTERVAL`], and then again and again. Warnings go to `tracing`. Needs a tokio runtime.
     ///
     /// The first look comes late on purpose: what is delivered again after a restart has been by then.
-    pub fn start(
-        store: Arc<dyn InboxStore>,
-        retention: InboxRetention,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn start(store: Arc<dyn InboxStore>, clock: Arc<dyn Clock>) -> Self {
+        let groups = Groups::default();
+        let inbox = store.name().to_owned();
         let mut tasks = Tasks::new();
+        let told = Arc::clone(&groups);
         tasks.spawn(async move {
-            tell(warning_of_settings(store.name(), &retention).as_slice());
             loop {
                 clock.sleep(INBOX_UPKEEP_INTERVAL).await;
-                match look_after(&*store, &retention, clock.now()).await {
-                    Ok(upkeep) => tell(&upkeep.warnings),
+                let groups = lock(&told).clone();
+                match look_after_groups(&*store, &groups, clock.now()).await {
+                    Ok(warnings) => tell(&warnings),
                     // It is looked after again soon; until then it only grows.
                     Err(error) => tracing::warn!(inbox = store.name(), %error, "not looked after"),
                 }
             }
         });
-        Self { _tasks: tasks }
+        Self {
+            groups,
+            inbox,
+            _tasks: tasks,
+        }
     }
+
+    /// Looks after a group as well. Of two settings for one group, in each point the one that remembers more counts.
+    pub fn keep(&self, group: &str, retention: InboxRetention) {
+        tell(warning_of_settings(&self.inbox, &retention).as_slice());
+        let mut groups = lock(&self.groups);
+        let kept = groups.entry(group.to_owned()).or_insert(retention);
+        *kept = kept.or_longer(&retention);
+    }
+}
+
+fn lock(groups: &Groups) -> MutexGuard<'_, HashMap<String, InboxRetention>> {
+    groups.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks once after the groups of an inbox, each by its own setting, and answers what is wrong.
+async fn look_after_groups(
+    store: &dyn InboxStore,
+    groups: &HashMap<String, InboxRetention>,
+    now: Timestamp,
+) -> Result<Vec<InboxWarning>, StoreError> {
+    let mut warnings = Vec::new();
+    for status in store.status().await? {
+        if let Some(retention) = groups.get(&status.group) {
+            warnings.extend(warning_of_settings(store.name(), retention));
+            let (_, warning) = look_after_group(store, &status, retention, now).await?;
+            warnings.extend(warning);
+        }
+    }
+    Ok(warnings)
 }
 
 fn tell(warnings: &[InboxWarning]) {
@@ -283,7 +335,6 @@ fn tell(warnings: &[InboxWarning]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
     use tidings_core::BoxFuture;
 
     const DAY: Duration = Duration::from_secs(86_400);
@@ -417,6 +468,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_group_that_nobody_told_of_forgets_nothing() {
+        let rows = Rows::days_ago(0..20);
+        let mut groups = HashMap::from([("shipping".to_owned(), keeping(2, 1))]);
+
+        look_after_groups(&rows, &groups, NOW).await.unwrap();
+        assert_eq!(rows.left(), 20);
+
+        groups.insert("billing".to_owned(), keeping(10, 5));
+        look_after_groups(&rows, &groups, NOW).await.unwrap();
+        assert_eq!(rows.left(), 11);
+    }
+
+    #[test]
+    fn of_two_settings_for_a_group_each_point_is_the_one_that_remembers_more() {
+        let (long, many) = (
+            keeping(30, 2),
+            InboxRetention {
+                rows_max: u64::MAX,
+                forget_early: true,
+                ..keeping(2, 7)
+            },
+        );
+
+        let both = long.or_longer(&many);
+
+        let wanted = InboxRetention {
+            rows_max: u64::MAX,
+            ..keeping(30, 7)
+        };
+        assert_eq!(both, wanted);
+        assert_eq!(many.or_longer(&long), wanted);
+    }
+
+    #[tokio::test]
     async fn a_group_that_stood_still_forgets_nothing_by_the_wall_clock() {
         let rows = Rows::days_ago(100..110);
 
@@ -430,7 +515,8 @@ mod tests {
         let clock = crate::fakes::ManualClock::new();
         let rows = Arc::new(Rows(Mutex::new(Vec::new())));
         let store = Arc::clone(&rows);
-        let _keeper = InboxKeeper::start(store, keeping(1, 1), Arc::clone(&clock) as _);
+        let keeper = InboxKeeper::start(store, Arc::clone(&clock) as _);
+        keeper.keep("billing", keeping(1, 1));
         for _ in 0..3 {
             *rows.0.lock().unwrap() = vec![clock.now().minus(DAY * 2), clock.now()];
 

@@ -118,8 +118,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Gives the handlers an inbox, so that they can take a [`Tx`](crate::sql::Tx): a transaction in which the event is noted as handled. The inbox is looked after while the consumer runs: it forgets as
-    /// [`inbox_retention`](Self::inbox_retention) says.
+    /// Gives the handlers an inbox, so that they can take a [`Tx`](crate::sql::Tx): a transaction in which the event is noted as handled. The inbox is looked after while the consumer runs: it forgets what
+    /// this group has handled as [`inbox_retention`](Self::inbox_retention) says.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub fn inbox(mut self, inbox: crate::sql::Inbox) -> Self {
         self.states.insert(inbox.clone());
@@ -127,7 +127,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How long the inbox remembers; 14 days unless given, and never shorter than what can still be delivered again.
+    /// How long the inbox remembers what this group has handled; 14 days unless given. Other groups of the same inbox have settings of their own. What can still be delivered again is remembered
+    /// whatever is given, unless [`forget_early`](InboxRetention::forget_early) insists.
     pub fn inbox_retention(mut self, retention: InboxRetention) -> Self {
         self.inbox_retention = retention;
         self
@@ -296,7 +297,7 @@ impl ConsumerBuilder {
         let consumer = running.handle();
         inner.keep(running);
         if let Some(inbox) = self.inbox {
-            inner.look_after(inbox, self.inbox_retention);
+            inner.look_after(inbox, &self.group, self.inbox_retention);
         }
         Ok(ConsumerHandle {
             consumer,

@@ -307,12 +307,18 @@ impl Inner {
         self.lock().push(consumer);
     }
 
-    /// Looks after an inbox until the consumers are stopped, unless somebody here does already.
-    pub(crate) fn look_after(&self, inbox: Arc<dyn InboxStore>, retention: InboxRetention) {
+    /// Looks after what an inbox remembers of a group until the consumers are stopped.
+    pub(crate) fn look_after(
+        &self,
+        inbox: Arc<dyn InboxStore>,
+        group: &str,
+        retention: InboxRetention,
+    ) {
         let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
         inboxes
             .entry(inbox.name().to_owned())
-            .or_insert_with(|| InboxKeeper::start(inbox, retention, Arc::clone(&self.clock)));
+            .or_insert_with(|| InboxKeeper::start(inbox, Arc::clone(&self.clock)))
+            .keep(group, retention);
     }
 
     /// What wakes the relay of the facts in an outbox, if there is one.

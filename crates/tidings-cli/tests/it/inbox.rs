@@ -205,3 +205,48 @@ fn the_inbox_of_a_data_folder_is_in_its_database() {
         "{status}"
     );
 }
+
+#[test]
+fn a_group_that_goes_back_behind_what_its_inbox_remembers_is_warned_of() {
+    let place = Place::new();
+    place.import("{\"event_id\":\"evt-1\",\"event_type\":\"order.placed\",\"source\":\"shop\",\"payload\":{}}\n");
+    let command = |arguments: &str| tidings(arguments.split(' ')).data(&place.data());
+    command("consumer run g --type order.* --exec true --until-end").ok();
+    command("inbox migrate").ok();
+    let inbox = Table::at(
+        Kind::Sqlite,
+        format!("sqlite://{}/state.db", place.data().display()),
+    );
+    let reset = |place: &str| command(&format!("consumer reset g --to {place} --dry-run")).ok();
+
+    let without_inbox = reset("earliest");
+    inbox.run("INSERT INTO inbox (consumer, event_key, event_id) VALUES ('g', x'00000000000000000000000000000007', 'evt-7')");
+    let forgotten = reset("earliest");
+    let ahead = reset("latest");
+    // The key of an event by its id and source, as a handler's transaction writes it.
+    let key = uuid_of("shop", "evt-1");
+    inbox.run(&format!(
+        "INSERT INTO inbox (consumer, event_key, event_id) VALUES ('g', x'{key}', 'evt-1')"
+    ));
+    let remembered = reset("earliest");
+
+    assert!(
+        forgotten.stderr.contains("a second time"),
+        "{}",
+        forgotten.stderr
+    );
+    for answer in [without_inbox, ahead, remembered] {
+        assert!(!answer.stderr.contains("warning"), "{}", answer.stderr);
+    }
+}
+
+fn uuid_of(source: &str, event_id: &str) -> String {
+    let mut parts = tidings::core::EnvelopeParts::new(event_id, "order.placed");
+    parts.source = Some(source.to_owned());
+    let event = tidings::Envelope::new(parts).unwrap();
+    let key = tidings::core::DedupeKey::of(&event);
+    key.as_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

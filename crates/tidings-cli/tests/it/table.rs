@@ -71,16 +71,21 @@ impl Table {
 
     /// The same in an empty database of a server that the test started itself.
     pub(crate) fn seed_at(kind: Kind, url: String) -> Self {
+        let table = Self::at(kind, url);
+        table.make_seed();
+        table
+    }
+
+    /// A database that is there already.
+    pub(crate) fn at(kind: Kind, url: String) -> Self {
         let runtime = runtime();
-        let table = Self {
+        Self {
             kind,
             database: runtime.block_on(open(&url)),
             url,
             runtime,
             _folder: None,
-        };
-        table.make_seed();
-        table
+        }
     }
 
     fn make_seed(&self) {

@@ -4,13 +4,19 @@ use super::listed;
 use crate::arguments::{ConsumerReset, Global};
 use crate::commands::confirm::confirm;
 use crate::commands::dead_letter::actions;
+use crate::commands::outbox::source;
 use crate::failure::Failure;
-use crate::output::{json, object};
+use crate::folder;
+use crate::output::{json, object, talk};
 use crate::place::Groups;
 use serde::Serialize;
+use std::ops::Range;
 use tidings::Tidings;
-use tidings::broker::{Admin as _, BrokerError, Position, TailRequest};
+use tidings::broker::{Admin as _, BrokerError, Position, ReadRequest, Reader as _, TailRequest};
+use tidings::core::store::InboxStore as _;
+use tidings::limits::RESET_EVENTS_LOOKED_FOR;
 use tidings::log::LogReader;
+use tidings::sql::Inbox;
 
 /// The move of a group; Kafka, which counts in each partition, has no positions.
 #[derive(Serialize)]
@@ -56,6 +62,12 @@ async fn in_folder<'a>(
         to: Some(aim.0),
         dry_run: arguments.dry_run,
     };
+    let before = group.position.unwrap_or(aim);
+    if aim < before
+        && let Some(warning) = forgotten(arguments, reader, aim..before).await?
+    {
+        talk(global.quiet, format_args!("warning: {warning}"));
+    }
     if !arguments.dry_run {
         ask(global, arguments, &reset)?;
         let moved = reader.seek(name, arguments.to.0).await?;
@@ -132,4 +144,45 @@ fn target(to: Option<u64>, arguments: &ConsumerReset) -> String {
 
 fn number(position: Position) -> u64 {
     position.0
+}
+
+/// What is to be told where the inbox of the folder has forgotten what the group would handle again; nothing where the group has no rows in it.
+async fn forgotten(
+    arguments: &ConsumerReset,
+    reader: &LogReader,
+    again: Range<Position>,
+) -> Result<Option<String>, Failure> {
+    let Some(folder) = arguments.place.notes()? else {
+        return Ok(None);
+    };
+    let file = folder::state(&folder);
+    let group = arguments.group.as_str();
+    if !file.exists() {
+        return Ok(None);
+    }
+    let Ok(inbox) = Inbox::open(&source::file(&file, false).await?).await else {
+        // No group has one here.
+        return Ok(None);
+    };
+    let groups = inbox.status().await?;
+    let Some(remembered) = groups.iter().find(|status| status.group == group) else {
+        return Ok(None);
+    };
+    let request = ReadRequest {
+        from: again.start,
+        patterns: &[],
+        events_max: RESET_EVENTS_LOOKED_FOR,
+    };
+    let first = reader.read(request).await?.events;
+    for event in first.iter().filter(|event| event.position < again.end) {
+        if inbox.handled_at(group, &event.envelope).await?.is_some() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(format!(
+        "the inbox of {} remembers what {group} has handled since {}, and none of the first events from position {} on; what it handled of them will be handled a second time",
+        folder.display(),
+        remembered.oldest,
+        again.start.0
+    )))
 }

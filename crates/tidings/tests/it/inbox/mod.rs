@@ -6,7 +6,9 @@ mod ledger;
 
 use crate::shop::{OrderPlaced, Seen, Shop, order};
 use ledger::{Behaviour, KINDS, Ledger};
+use std::sync::Arc;
 use std::time::Duration;
+use tidings::core::limits::INBOX_UPKEEP_INTERVAL;
 use tidings::core::seam::Clock as _;
 use tidings::extract::DeliveryGuarantee;
 use tidings::flow::runtime::SystemClock;
@@ -14,6 +16,7 @@ use tidings::inbox::{InboxRetention, look_after};
 use tidings::prelude::*;
 use tidings::sql::{Inbox, Kind};
 use tidings::{ConsumerHandle, Envelope, Tidings};
+use tidings_testkit::ManualClock;
 
 /// Orders with ids of their own and, every third, without a key, so that the same one may be handled at the same time.
 fn orders(count: usize) -> Vec<Envelope> {
@@ -250,6 +253,59 @@ async fn a_duplicate_after_the_inbox_has_forgotten_is_handled_again_and_was_warn
         assert_eq!(effects, 3 + upkeep.forgotten, "{kind:?}");
         tidings.drain().await.unwrap();
     }
+}
+
+/// The first consumer's setting once counted for all groups of its inbox.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_group_of_an_inbox_remembers_for_as_long_as_it_was_told() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let ledger = Ledger::fresh(Kind::Sqlite, "retention").await.unwrap();
+    let now = SystemClock::new().now();
+    let note = async |group: &str, name: &str, age: Duration| {
+        let handled = now.minus(age).as_micros();
+        ledger
+            .run(&format!("INSERT INTO inbox (consumer, event_key, event_id, processed_at) VALUES ('{group}', randomblob(16), '{group} {name}', {handled})"))
+            .await;
+    };
+    for group in ["shipping", "billing", "elsewhere"] {
+        note(group, "new", Duration::ZERO).await;
+        note(group, "old", 20 * DAY).await;
+    }
+    let clock = ManualClock::at(now);
+    let shop = Shop::new();
+    let builder = Tidings::builder().clock(Arc::new(clock.clone()));
+    let tidings = builder.open(shop.path()).await.unwrap();
+
+    for (group, days) in [("shipping", 10), ("billing", 30)] {
+        let consumer = tidings.consumer(group).inbox_retention(InboxRetention {
+            keep: days * DAY,
+            ..InboxRetention::default()
+        });
+        let consumer = ledger.bill(consumer, Behaviour::default());
+        consumer.start().await.unwrap();
+    }
+    let looks = async {
+        // Once the second look has come to this group, the first one was at all of them.
+        for _ in 0..2 {
+            while ledger.known().await.contains(&"shipping old".to_owned()) {
+                clock.advance(INBOX_UPKEEP_INTERVAL);
+                tokio::task::yield_now().await;
+            }
+            note("shipping", "old", 20 * DAY).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looks)
+        .await
+        .expect("the inbox is looked after");
+    drop(tidings);
+
+    let known = ledger.known().await;
+    let billing = known.iter().filter(|id| id.starts_with("billing")).count();
+    let elsewhere = known
+        .iter()
+        .filter(|id| id.starts_with("elsewhere"))
+        .count();
+    assert_eq!((billing, elsewhere), (2, 2), "{known:?}");
 }
 
 #[tokio::test]
