@@ -51,6 +51,8 @@ pub struct SqlOutbox {
     table: String,
     shape: Shape,
     id_kind: IdKind,
+    /// Whether a larger id is a later row.
+    ids_tell_order: bool,
     settlement: Settlement,
     can_mark: bool,
     statements: Statements,

@@ -121,6 +121,7 @@ impl SqlOutbox {
             table: options.table,
             shape: columns.shape,
             id_kind,
+            ids_tell_order: id_kind == IdKind::Number && columns.order.is_none(),
             settlement,
             can_mark,
             statements,

@@ -46,7 +46,8 @@ impl Answer {
                     first_future: u64::try_from(row.int(2)?).ok()?,
                 })
             };
-            (row.instant(0).unwrap_or_default(), horizon())
+            let horizon = outbox.ids_tell_order.then(horizon).flatten();
+            (row.instant(0).unwrap_or_default(), horizon)
         });
         // Without any row the clock stands alone.
         let Some(text) = row.text(3) else {

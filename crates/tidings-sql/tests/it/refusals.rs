@@ -58,7 +58,10 @@ async fn ids_that_sessions_take_in_blocks_are_refused() {
         .await
         .unwrap_err();
 
-    assert!(error.to_string().contains("20 ids at a time"), "{error}");
+    assert!(
+        error.to_string().contains("20 ids at a time"),
+        "{error}"
+    );
     let unordered = OutboxOptions {
         unordered: true,
         ..OutboxOptions::default()
@@ -73,6 +76,43 @@ async fn ids_that_sessions_take_in_blocks_are_refused() {
     open(&place.database, OutboxOptions::default())
         .await
         .unwrap();
+}
+
+/// A relay takes a horizon for the promise that ids are in the order of rows, and would leave rows out below its floor.
+#[tokio::test]
+async fn a_horizon_is_told_only_where_ids_tell_the_order_of_rows() {
+    let Some(place) = Place::fresh(Kind::Postgres, "horizon").await else {
+        return;
+    };
+    let number = "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY";
+    for (columns, order, tells) in [
+        (number.to_owned(), None, true),
+        (format!("{number}, seq bigserial"), Some("seq"), false),
+        (
+            "uuid PRIMARY KEY, seq bigserial".to_owned(),
+            Some("seq"),
+            false,
+        ),
+    ] {
+        place
+            .run(&format!("DROP TABLE IF EXISTS outbox; CREATE TABLE outbox (id {columns}, aggregatetype text, aggregateid text, type text, payload json)"))
+            .await;
+        let options = OutboxOptions {
+            mapping: ColumnMapping {
+                order: order.map(str::to_owned),
+                ..ColumnMapping::default()
+            },
+            ..OutboxOptions::default()
+        };
+        let store = open(&place.database, options).await.unwrap();
+
+        let found = store
+            .unsent(&tidings_testkit::conformance::store::everything())
+            .await
+            .unwrap();
+
+        assert_eq!(found.horizon.is_some(), tells, "{columns}");
+    }
 }
 
 /// The claim of a relay would block every insert of producers under it.
