@@ -198,15 +198,15 @@ pub(super) async fn check_order(
             remedy: "name a column that does as `order` in the mapping of tidings.toml, or say `unordered`".to_owned(),
         });
     }
-    if id_kind != IdKind::Number {
-        return Ok(());
-    }
     match database.kind() {
-        Kind::Sqlite => check_autoincrement(database, &options.table, columns.shape).await,
-        Kind::Postgres if !options.unordered => {
-            check_sequence(database, &options.table, &columns.id.name).await
+        Kind::Sqlite if id_kind == IdKind::Number => {
+            check_autoincrement(database, &options.table, columns.shape).await
         }
-        Kind::Postgres | Kind::MySql => Ok(()),
+        Kind::Postgres if !options.unordered => {
+            let order = columns.order.as_ref().unwrap_or(&columns.id);
+            check_sequence(database, &options.table, &order.name).await
+        }
+        Kind::Sqlite | Kind::Postgres | Kind::MySql => Ok(()),
     }
 }
 
@@ -244,22 +244,38 @@ async fn check_autoincrement(
     })
 }
 
-async fn check_sequence(database: &Database, table: &str, id: &str) -> Result<(), StoreError> {
-    let sql = "SELECT CAST(s.seqrelid::regclass AS text), s.seqcache FROM pg_sequence AS s WHERE s.seqrelid = pg_get_serial_sequence($1, $2)::regclass AND s.seqcache > 1";
-    let table_name = quoted_table(database.dialect(), table);
-    let binds = [Bind::text(table_name), Bind::text(id)];
-    let mut rows = database.fetch(sql, &binds, &Access::NONE).await?;
+/// Looks at the sequence that fills the column by which rows are ordered, if one does.
+async fn check_sequence(database: &Database, table: &str, column: &str) -> Result<(), StoreError> {
+    let dialect = database.dialect();
+    let template = include_str!("../../sql/postgres/sequence.sql");
+    let ask = Statement::new(dialect, template, &[]);
+    let binds = ask.binds(&[
+        ("table", Bind::text(quoted_table(dialect, table))),
+        ("column", Bind::text(column)),
+    ]);
+    let mut rows = database.fetch(ask.sql(), &binds, &Access::NONE).await?;
     let Some(row) = rows.first_mut() else {
         return Ok(());
     };
     let sequence = row.text(0).unwrap_or_default();
+    let (cache, increment) = (row.count(1), row.int(2).unwrap_or(1));
+    let (fault, remedy) = if cache > 1 {
+        let fault = format!(
+            "it hands out {cache} numbers at a time to each session, so that a later event of one key can have the smaller {column}"
+        );
+        (fault, format!("ALTER SEQUENCE {sequence} CACHE 1"))
+    } else {
+        let fault =
+            format!("it counts by {increment}, so that a later event has the smaller {column}");
+        (
+            fault,
+            format!("let {sequence} count up in a table of its own"),
+        )
+    };
     Err(StoreError::ShapeWrong {
         subject: format!("the sequence {sequence} of {table}"),
-        fault: format!(
-            "it hands out {} ids at a time to each session, so that a later event of one key can have the smaller id",
-            row.count(1)
-        ),
-        remedy: format!("ALTER SEQUENCE {sequence} CACHE 1; or say `unordered`"),
+        fault,
+        remedy: format!("{remedy}; or say `unordered`"),
     })
 }
 

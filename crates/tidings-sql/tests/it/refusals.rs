@@ -59,7 +59,7 @@ async fn ids_that_sessions_take_in_blocks_are_refused() {
         .unwrap_err();
 
     assert!(
-        error.to_string().contains("20 ids at a time"),
+        error.to_string().contains("20 numbers at a time"),
         "{error}"
     );
     let unordered = OutboxOptions {
@@ -76,6 +76,72 @@ async fn ids_that_sessions_take_in_blocks_are_refused() {
     open(&place.database, OutboxOptions::default())
         .await
         .unwrap();
+}
+
+/// The column that rows are ordered by counts, whoever fills it.
+#[tokio::test]
+async fn numbers_that_sessions_take_in_blocks_are_refused_wherever_order_comes_from() {
+    let Some(place) = Place::fresh(Kind::Postgres, "order_cache").await else {
+        return;
+    };
+    let ordered_by_seq = OutboxOptions {
+        mapping: ColumnMapping {
+            order: Some("seq".to_owned()),
+            ..ColumnMapping::default()
+        },
+        ..OutboxOptions::default()
+    };
+    let refusal = async |id: &str, options: &OutboxOptions| {
+        place
+            .run(&format!("DROP TABLE IF EXISTS outbox; DROP SEQUENCE IF EXISTS \"Numbers\"; CREATE SEQUENCE \"Numbers\" CACHE 5; CREATE TABLE outbox (id {id}, aggregatetype text, aggregateid text, type text, payload json)"))
+            .await;
+        open(&place.database, options.clone()).await.err()
+    };
+
+    for (columns, options) in [
+        (
+            "bigint PRIMARY KEY DEFAULT nextval('\"Numbers\"')",
+            OutboxOptions::default(),
+        ),
+        (
+            "bigint PRIMARY KEY DEFAULT nextval('\"Numbers\"'::text)",
+            OutboxOptions::default(),
+        ),
+        (
+            "uuid PRIMARY KEY, seq bigint DEFAULT nextval('\"Numbers\"')",
+            ordered_by_seq.clone(),
+        ),
+        (
+            "uuid PRIMARY KEY, seq bigint GENERATED ALWAYS AS IDENTITY (CACHE 5)",
+            ordered_by_seq.clone(),
+        ),
+    ] {
+        let error = refusal(columns, &options).await.expect(columns);
+        assert!(
+            error.to_string().contains("5 numbers at a time"),
+            "{columns}: {error}"
+        );
+    }
+    let counting_down =
+        "bigint GENERATED ALWAYS AS IDENTITY (INCREMENT BY -1 MAXVALUE 1000) PRIMARY KEY";
+    let error = refusal(counting_down, &OutboxOptions::default())
+        .await
+        .unwrap();
+    assert!(error.to_string().contains("counts by -1"), "{error}");
+    for (columns, options) in [
+        // Gaps reorder nothing, and an id by which nothing is ordered may be drawn anyhow.
+        (
+            "bigint GENERATED ALWAYS AS IDENTITY (INCREMENT BY 10) PRIMARY KEY",
+            OutboxOptions::default(),
+        ),
+        (
+            "bigint PRIMARY KEY DEFAULT nextval('\"Numbers\"'), seq bigserial",
+            ordered_by_seq.clone(),
+        ),
+    ] {
+        let error = refusal(columns, &options).await;
+        assert!(error.is_none(), "{columns}: {error:?}");
+    }
 }
 
 /// A relay takes a horizon for the promise that ids are in the order of rows, and would leave rows out below its floor.
