@@ -53,13 +53,13 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
     (text.len() == digits && lower).then(|| u128::from_str_radix(text, 16).ok())?
 }
 
-/// What an event inherits from the event whose handling emits it.
+/// What an event inherits from the event whose handling emits it, or from a request that no event caused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inherited {
     /// The correlation id of the cause, or its own id where it has none.
     pub correlation_id: String,
-    /// The id of the cause.
-    pub causation_id: String,
+    /// The id of the event that is the cause; `None` where the cause is none, such as a request to an HTTP server.
+    pub causation_id: Option<String>,
     /// The trace attributes of the cause, name and JSON text.
     pub trace: Vec<(String, String)>,
 }
@@ -77,7 +77,7 @@ impl Inherited {
             .collect();
         Self {
             correlation_id: cause.correlation_id().to_owned(),
-            causation_id: cause.event_id().to_owned(),
+            causation_id: Some(cause.event_id().to_owned()),
             trace,
         }
     }

@@ -252,7 +252,7 @@ impl Draft {
         let mut causation_id = None;
         if let Some(inherited) = inherited {
             correlation_id = Some(inherited.correlation_id);
-            causation_id = Some(inherited.causation_id);
+            causation_id = inherited.causation_id;
             for (name, value) in inherited.trace {
                 if !extensions.iter().any(|(given, _)| *given == name) {
                     extensions.push((name, value));

@@ -13,9 +13,9 @@ pub async fn caused_by<F: Future>(cause: &Envelope, future: F) -> F::Output {
     inheriting(Inherited::from(cause), future).await
 }
 
-/// Runs a future whose published events inherit what is given, for example by a request to an HTTP server.
+/// Runs a future whose published events inherit what is given, for example by a request to an HTTP server, which has a correlation id and no event as its cause.
 ///
-/// It holds for the task that polls the future, not for tasks that this one spawns.
+/// It holds for the task that polls the future, not for tasks that this one spawns. Inside of a handler it counts more than the event being handled.
 pub async fn inheriting<F: Future>(inherited: Inherited, future: F) -> F::Output {
     INHERITED.scope(inherited, future).await
 }

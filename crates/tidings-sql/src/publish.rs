@@ -10,6 +10,7 @@ use crate::outbox_row::{self, Written};
 use crate::store::{check_name, quoted_table};
 use crate::transaction::InTransaction;
 use std::sync::Arc;
+use tidings_core::correlation::Inherited;
 use tidings_core::extract::Draft;
 use tidings_core::seam::{Chance, Clock};
 use tidings_core::store::{StoreError, Wake};
@@ -114,7 +115,7 @@ impl Outbox {
         })
     }
 
-    /// Publishes one event and answers its id.
+    /// Publishes one event and answers its id. In the transaction that a handler takes, or where the [context](crate::context) says so, it inherits correlation and trace and names its cause.
     ///
     /// **Errors**: [`StoreError::Refused`] before any SQL where the event breaks a rule; [`StoreError::OutboxFull`]; else what the database reports. After a
     /// database error the transaction is spoilt: roll it back.
@@ -149,7 +150,8 @@ impl Outbox {
         tx: &mut impl InTransaction,
         drafts: Vec<Draft>,
     ) -> Result<Vec<String>, StoreError> {
-        let envelopes = self.stamp(drafts)?;
+        let inherited = context::current().or_else(|| tx.inherited());
+        let envelopes = self.stamp(drafts, inherited.as_ref())?;
         self.publish_envelopes(tx, &envelopes).await?;
         Ok(ids_of(&envelopes))
     }
@@ -187,7 +189,7 @@ impl Outbox {
         database: &Database,
         event: &E,
     ) -> Result<String, StoreError> {
-        let envelopes = self.stamp(vec![draft_of(event)?])?;
+        let envelopes = self.stamp(vec![draft_of(event)?], context::current().as_ref())?;
         let rows = written(&envelopes)?;
         let _turn = database.turn_in_time().await;
         let mut held = database.acquire().await?;
@@ -248,16 +250,19 @@ impl Outbox {
         Ok(insert(kind, &self.place(&table.join(".")), &rows))
     }
 
-    fn stamp(&self, drafts: Vec<Draft>) -> Result<Vec<Envelope>, StoreError> {
+    fn stamp(
+        &self,
+        drafts: Vec<Draft>,
+        inherited: Option<&Inherited>,
+    ) -> Result<Vec<Envelope>, StoreError> {
         let inner = &*self.inner;
-        let inherited = context::current();
         let stamped = drafts.into_iter().map(|mut draft| {
             if draft.source.is_none() {
                 draft.source.clone_from(&inner.config.source);
             }
             let event_id = event_id::fresh(&*inner.clock, &*inner.chance);
             draft
-                .into_envelope(event_id, inner.clock.now(), inherited.clone())
+                .into_envelope(event_id, inner.clock.now(), inherited.cloned())
                 .map_err(|error| StoreError::Refused {
                     reason: error.to_string(),
                 })

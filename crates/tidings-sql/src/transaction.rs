@@ -3,6 +3,7 @@
 use crate::driver::Connection;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::error::{Access, Moment, nameless_error};
+use tidings_core::correlation::Inherited;
 use tidings_core::store::StoreError;
 
 /// A transaction of the caller, in which events are published: [`sqlx::Transaction`] of one of the databases, or a connection for which the caller
@@ -12,6 +13,11 @@ use tidings_core::store::StoreError;
 pub trait InTransaction: sealed::Sealed + Send {
     /// The connection that the transaction is open on.
     fn connection(&mut self) -> Connection<'_>;
+
+    /// What events published into it inherit, unless the [context](crate::context) says so; only the transaction that a handler takes knows the event being handled.
+    fn inherited(&self) -> Option<Inherited> {
+        None
+    }
 }
 
 pub(crate) mod sealed {

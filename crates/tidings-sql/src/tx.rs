@@ -8,6 +8,7 @@ use crate::transaction::InTransaction;
 use std::error::Error;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use tidings_core::correlation::Inherited;
 use tidings_core::extract::{
     DeliveryGuarantee, Emit, FromBatch, FromDelivery, HandlerContext, HandlerError,
     HandlerResultExt as _, States,
@@ -30,6 +31,8 @@ pub struct Tx<Db: TxDatabase> {
     open: Option<OpenTransaction<Db>>,
     slot: WorkSlot,
     emit: Emit,
+    /// The event being handled; of a batch the first that is new.
+    cause: Envelope,
 }
 
 /// A database whose transactions a handler can take: `sqlx::Sqlite`, `sqlx::Postgres`, `sqlx::MySql`.
@@ -238,6 +241,7 @@ impl<Db: TxDatabase> Tx<Db> {
             open: Some(open),
             slot: first.work.clone(),
             emit: first.emit.clone(),
+            cause: first.envelope.clone(),
         };
         Ok(Some((tx, admissions)))
     }
@@ -286,6 +290,10 @@ impl<Db: TxDatabase> InTransaction for Tx<Db> {
     fn connection(&mut self) -> Connection<'_> {
         Db::connection(self)
     }
+
+    fn inherited(&self) -> Option<Inherited> {
+        Some(Inherited::from(&self.cause))
+    }
 }
 
 impl<Db: TxDatabase> FromDelivery for Tx<Db> {
@@ -303,7 +311,7 @@ impl<Db: TxDatabase> FromDelivery for Tx<Db> {
     }
 }
 
-/// One transaction for the batch, with one statement for all inbox rows. [`publish`](Tx::publish) emits on behalf of the first event of the batch; a `BatchItem` has an `emit` of its own.
+/// One transaction for the batch, with one statement for all inbox rows. [`publish`](Tx::publish) emits on behalf of the first event of the batch, and so does an outbox that publishes into it; a `BatchItem` has an `emit` of its own.
 impl<Db: TxDatabase> FromBatch for Tx<Db> {
     const DELIVERY: DeliveryGuarantee = DeliveryGuarantee::EffectOnce;
 
@@ -317,6 +325,7 @@ impl<Db: TxDatabase> FromBatch for Tx<Db> {
             .find(|(_, known)| **known == Admission::New)
         {
             tx.emit = new.emit.clone();
+            tx.cause = new.envelope.clone();
         }
         tx.slot.admit(admissions);
         Ok(tx)

@@ -92,7 +92,7 @@ pub(super) fn verdict(
         version: Some(1),
         source: Some(letter.group.clone()),
         correlation_id: Some(inherited.correlation_id),
-        causation_id: Some(inherited.causation_id),
+        causation_id: inherited.causation_id,
         content_type: None,
         extensions,
         payload: Some(Payload::trusted(payload.into(), Carriage::Json)),

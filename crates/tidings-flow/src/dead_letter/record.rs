@@ -266,7 +266,7 @@ impl Death<'_> {
             version: Some(1),
             source: Some(self.group.to_owned()),
             correlation_id: Some(inherited.correlation_id),
-            causation_id: Some(inherited.causation_id),
+            causation_id: inherited.causation_id,
             content_type: None,
             extensions,
             payload: Some(Payload::trusted(payload.into(), Carriage::Json)),

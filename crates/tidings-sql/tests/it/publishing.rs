@@ -1,6 +1,7 @@
 //! Events in the caller's transaction.
 
 use crate::place::{Counting, KINDS, Place, clock, open};
+use tidings_core::correlation::Inherited;
 use tidings_core::extract::Draft;
 use tidings_core::store::{OutboxStore, StoreError};
 use tidings_core::{Envelope, envelope_json};
@@ -132,6 +133,25 @@ async fn what_is_published_in_the_course_of_an_event_names_it_as_its_cause() {
     let event = &relayed(&place).await[0];
     assert_eq!(event.correlation_id(), "flow");
     assert_eq!(event.causation_id(), Some("evt-1"));
+    assert_eq!(event.extension("traceparent"), Some("\"t\""));
+}
+
+#[tokio::test]
+async fn what_a_request_causes_belongs_to_its_flow_and_names_no_event_as_its_cause() {
+    let place = made(Kind::Sqlite, "request").await.unwrap();
+    let outbox = outbox(OutboxConfig::default());
+    let request = Inherited {
+        correlation_id: "request-1".to_owned(),
+        causation_id: None,
+        trace: vec![("traceparent".to_owned(), "\"t\"".to_owned())],
+    };
+
+    let publish = publish(&place, &outbox, vec![draft(1)], true);
+    context::inheriting(request, publish).await.unwrap();
+
+    let event = &relayed(&place).await[0];
+    assert_eq!(event.correlation_id(), "request-1");
+    assert_eq!(event.causation_id(), None);
     assert_eq!(event.extension("traceparent"), Some("\"t\""));
 }
 

@@ -92,7 +92,7 @@ impl Ledger {
         .unwrap_or_else(|error| panic!("{error}: {sql}"));
     }
 
-    async fn texts(&self, sql: &'static str) -> Vec<String> {
+    pub(super) async fn texts(&self, sql: &'static str) -> Vec<String> {
         match self.database.pool() {
             Pool::Sqlite(pool) => sqlx::query_scalar(sql).fetch_all(pool).await,
             Pool::Postgres(pool) => sqlx::query_scalar(sql).fetch_all(pool).await,

@@ -5,16 +5,18 @@ mod killed;
 mod ledger;
 
 use crate::shop::{OrderPlaced, Seen, Shop, order};
-use ledger::{Behaviour, KINDS, Ledger};
+use ledger::{Behaviour, InvoiceSent, KINDS, Ledger};
 use std::sync::Arc;
 use std::time::Duration;
+use tidings::core::correlation::Inherited;
 use tidings::core::limits::INBOX_UPKEEP_INTERVAL;
 use tidings::core::seam::Clock as _;
 use tidings::extract::DeliveryGuarantee;
-use tidings::flow::runtime::SystemClock;
+use tidings::flow::runtime::{SystemChance, SystemClock};
+use tidings::handler::HandlerResult;
 use tidings::inbox::{InboxRetention, look_after};
 use tidings::prelude::*;
-use tidings::sql::{Inbox, Kind};
+use tidings::sql::{Inbox, Kind, Outbox, OutboxConfig, context};
 use tidings::{ConsumerHandle, Envelope, Tidings};
 use tidings_testkit::ManualClock;
 
@@ -253,6 +255,75 @@ async fn a_duplicate_after_the_inbox_has_forgotten_is_handled_again_and_was_warn
         assert_eq!(effects, 3 + upkeep.forgotten, "{kind:?}");
         tidings.drain().await.unwrap();
     }
+}
+
+/// An outbox of the handler's own, in which it once was a flow of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_publishes_into_its_transaction_belongs_to_the_flow_of_its_event() {
+    async fn ship(
+        order: OrderPlaced,
+        mut tx: Tx<Sqlite>,
+        State(outbox): State<Outbox>,
+    ) -> Result<(), HandlerError> {
+        let sent = InvoiceSent {
+            order_id: order.order_id,
+        };
+        tx.publish(&sent)?;
+        outbox.publish(&mut tx, &sent).await?;
+        let request = Inherited {
+            correlation_id: "request-1".to_owned(),
+            causation_id: None,
+            trace: Vec::new(),
+        };
+        context::inheriting(request, outbox.publish(&mut tx, &sent)).await?;
+        Ok(())
+    }
+    async fn ship_batch(
+        items: Vec<BatchItem<OrderPlaced>>,
+        mut tx: Tx<Sqlite>,
+        State(outbox): State<Outbox>,
+    ) -> Vec<HandlerResult> {
+        let sent = InvoiceSent {
+            order_id: "of a batch".to_owned(),
+        };
+        let published = outbox.publish(&mut tx, &sent).await;
+        let first = published.map(drop).map_err(HandlerError::from);
+        let rest = items.iter().skip(1).map(|_| Ok(()));
+        std::iter::once(first).chain(rest).collect()
+    }
+    let ledger = Ledger::fresh(Kind::Sqlite, "flow").await.unwrap();
+    let shop = Shop::new();
+    let tidings = shop.open().await;
+    let clock = Arc::new(SystemClock::new());
+    let outbox = Outbox::new(OutboxConfig::default(), clock, Arc::new(SystemChance)).unwrap();
+    let mut parts = orders(1).remove(0).into_parts();
+    parts.correlation_id = Some("flow-1".to_owned());
+    publish(&tidings, &[Envelope::new(parts).unwrap()]).await;
+
+    for (group, is_batch) in [("shipping", false), ("archive", true)] {
+        let consumer = tidings.consumer(group).inbox(ledger.inbox.clone());
+        let consumer = consumer.state(outbox.clone());
+        let consumer = if is_batch {
+            consumer.on_batch(ship_batch)
+        } else {
+            consumer.on(ship)
+        };
+        consumer.start().await.unwrap().wait_idle().await.unwrap();
+    }
+    tidings.drain().await.unwrap();
+
+    let headers = ledger
+        .texts("SELECT headers ->> 'correlation_id' || ' ' || COALESCE(headers ->> 'causation_id', '-') FROM outbox ORDER BY 1")
+        .await;
+    assert_eq!(
+        headers,
+        [
+            "flow-1 evt-001",
+            "flow-1 evt-001",
+            "flow-1 evt-001",
+            "request-1 -"
+        ]
+    );
 }
 
 /// The first consumer's setting once counted for all groups of its inbox.
