@@ -99,7 +99,8 @@ impl Database {
     ///
     /// A SQLite pool must use WAL mode; writing transactions begin with `BEGIN IMMEDIATE`.
     pub fn from_pool(pool: Pool, name: impl Into<String>) -> Self {
-        Self::new(pool, name.into(), String::new())
+        let user = user_of(&pool);
+        Self::new(pool, name.into(), user)
     }
 
     fn new(pool: Pool, name: String, user: String) -> Self {
@@ -360,6 +361,18 @@ async fn open_sqlite(
         }
         tokio::time::sleep(tidings_core::limits::SQL_BUSY_POLL_INTERVAL).await;
         waited += tidings_core::limits::SQL_BUSY_POLL_INTERVAL;
+    }
+}
+
+/// Who is logged in by connections that the application opened itself.
+fn user_of(pool: &Pool) -> String {
+    match pool {
+        #[cfg(feature = "sqlite")]
+        Pool::Sqlite(_) => String::new(),
+        #[cfg(feature = "postgres")]
+        Pool::Postgres(pool) => pool.connect_options().get_username().to_owned(),
+        #[cfg(feature = "mysql")]
+        Pool::MySql(pool) => pool.connect_options().get_username().to_owned(),
     }
 }
 

@@ -288,11 +288,7 @@ fn meaning_of_sqlite(code: u32, message: &str) -> Meaning {
 /// The statement that grants what is missing.
 fn grant(error: &dyn DatabaseError, user: &str, access: &Access<'_>) -> String {
     mysql_grant(error.message()).unwrap_or_else(|| {
-        let user = if user.is_empty() {
-            "CURRENT_USER"
-        } else {
-            user
-        };
+        let user = grantee(user);
         // PostgreSQL names the table that is missed, which need not be the one the statement is about.
         let table = error
             .message()
@@ -303,14 +299,23 @@ fn grant(error: &dyn DatabaseError, user: &str, access: &Access<'_>) -> String {
         } else {
             access.privileges
         };
-        match error
-            .message()
-            .strip_prefix("permission denied for schema ")
-        {
-            Some(schema) => format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {user};"),
-            None => format!("GRANT {privileges} ON {table} TO {user};"),
+        let denied = |what| error.message().strip_prefix(what);
+        if let Some(schema) = denied("permission denied for schema ") {
+            return format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {user};");
         }
+        if let Some(sequence) = denied("permission denied for sequence ") {
+            return format!("GRANT USAGE ON SEQUENCE {sequence} TO {user};");
+        }
+        format!("GRANT {privileges} ON {table} TO {user};")
     })
+}
+
+/// Whom a privilege is granted to. It is seldom the user who lacks it that runs the statement, so that `CURRENT_USER` would grant it to somebody else.
+pub(crate) fn grantee(user: &str) -> &str {
+    match user {
+        "" => "<the application's user>",
+        user => user,
+    }
 }
 
 /// MySQL says everything that is needed: `SELECT command denied to user 'u'@'h' for table 'db'.'t'`.

@@ -324,7 +324,11 @@ impl Outbox {
     fn access(&self) -> Access<'_> {
         Access {
             table: &self.inner.config.table,
-            privileges: "INSERT",
+            privileges: match self.inner.config.unsent_max {
+                // Unsent events are counted.
+                Some(_) => "SELECT, INSERT",
+                None => "INSERT",
+            },
             remedy: "tidings outbox migrate",
         }
     }

@@ -7,7 +7,7 @@ use super::open::{
 };
 use crate::database::Database;
 use crate::dialect::Kind;
-use crate::error::Access;
+use crate::error::{Access, grantee};
 use crate::schema::{self, Part};
 use tidings_core::store::{Settlement, StoreError};
 
@@ -178,10 +178,7 @@ async fn may_make(state: &Database) -> Result<(), StoreError> {
         return Ok(());
     };
     let schema = row.text(1).unwrap_or_else(|| "public".to_owned());
-    let user = match state.user() {
-        "" => "CURRENT_USER",
-        user => user,
-    };
+    let user = grantee(state.user());
     Err(StoreError::PrivilegeMissing {
         reason: "the tables of the relay are not there, and it may not make them".to_owned(),
         grant: match state.kind() {

@@ -13,6 +13,7 @@ mod hazards;
 mod opening;
 mod other_ways;
 mod place;
+mod privileges;
 mod publishing;
 mod redrives;
 mod refusals;
