@@ -7,6 +7,7 @@ use crate::url;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use sqlx::Connection as _;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::limits::{SQL_ACQUIRE_TIMEOUT, SQL_BUSY_TIMEOUT, SQL_CONNECTIONS_DEFAULT};
@@ -118,6 +119,12 @@ impl Database {
                 writer,
             }),
         }
+    }
+
+    /// The file that a URL names; `None` where it names a server, or no database.
+    pub fn file_of(url: &str) -> Option<PathBuf> {
+        let target = url::parse(url).ok()?;
+        (target.kind == Kind::Sqlite).then(|| PathBuf::from(target.path))
     }
 
     /// What it is called: the URL without credentials and options.

@@ -41,7 +41,8 @@ pub use schedule::Schedules;
 /// The version of `sqlx` whose transactions and connections are spoken of here.
 pub use sqlx;
 pub use store::{
-    ColumnMapping, Inspection, Notifier, OutboxOptions, Shape, SqlOutbox, inspect, shape_of,
+    ColumnMapping, Inspection, Notifier, OutboxOptions, RelayTables, Shape, SqlOutbox, inspect,
+    inspect_relay_tables, shape_of,
 };
 pub use transaction::{AssumedTransaction, InTransaction, assume_in_transaction};
 pub use tx::{Tx, TxDatabase};

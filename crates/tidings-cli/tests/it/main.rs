@@ -58,6 +58,7 @@ mod real_data;
 mod redrive;
 mod relay;
 mod relay_failures;
+mod relay_flags;
 mod relay_load;
 mod relay_trouble;
 mod relay_verify;

@@ -36,7 +36,7 @@ pub async fn shape_of(database: &Database, table: &str) -> Result<Option<Shape>,
     Ok(Some(columns.shape))
 }
 
-/// Looks at the table, its columns, the order of its rows, the session, each privilege, and the tables that a relay keeps.
+/// Looks at the table, its columns, the order of its rows, the session and each privilege.
 ///
 /// **Guarantee**: nothing is made and no row is touched.
 ///
@@ -65,8 +65,34 @@ pub async fn inspect(database: &Database, options: &OutboxOptions) -> Vec<Inspec
         );
         privileges(&mut found, database, options, &columns).await;
     }
-    let state = options.state.as_ref().unwrap_or(database);
-    relay_tables(&mut found, state).await;
+    found
+}
+
+/// Looks at the tables that a relay keeps, which are made by the first relay, if it may; each that is there is tried.
+///
+/// **Guarantee**, **Cancel**: as [`inspect`].
+pub async fn inspect_relay_tables(state: &Database) -> Vec<Inspection> {
+    let mut found = Vec::new();
+    if let Err(error) = schema::installed(state, Part::Relay).await {
+        note(&mut found, "relay tables", Err(error));
+        return found;
+    }
+    for table in RELAY_TABLES {
+        let sql = format!("DELETE FROM {table} WHERE 1 = 0");
+        let access = Access {
+            table,
+            ..relay_access()
+        };
+        let result = match state.change(&sql, &[], &access).await {
+            Ok(_) => Ok("allowed".to_owned()),
+            Err(StoreError::TableMissing { .. }) => match may_make(state).await {
+                Ok(()) => Ok("not there yet; the relay makes it".to_owned()),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        note(&mut found, table, result);
+    }
     found
 }
 
@@ -137,29 +163,6 @@ async fn privileges(
         Settlement::Mark => "allowed: sent rows are marked",
     };
     note(found, "settle rows", settle.map(|()| how.to_owned()));
-}
-
-/// The tables are made by the first relay, if it may; each that is there is tried.
-async fn relay_tables(found: &mut Vec<Inspection>, state: &Database) {
-    if let Err(error) = schema::installed(state, Part::Relay).await {
-        return note(found, "relay tables", Err(error));
-    }
-    for table in RELAY_TABLES {
-        let sql = format!("DELETE FROM {table} WHERE 1 = 0");
-        let access = Access {
-            table,
-            ..relay_access()
-        };
-        let result = match state.change(&sql, &[], &access).await {
-            Ok(_) => Ok("allowed".to_owned()),
-            Err(StoreError::TableMissing { .. }) => match may_make(state).await {
-                Ok(()) => Ok("not there yet; the relay makes it".to_owned()),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        };
-        note(found, table, result);
-    }
 }
 
 /// Whether this user may make tables, as far as the database tells without making one.

@@ -13,7 +13,7 @@ impl SqlOutbox {
         &self,
         take: &mut (dyn FnMut(RowSeen) + Send),
     ) -> Result<u64, StoreError> {
-        let noted = self.noted().await?;
+        let noted = self.states_elsewhere().await?;
         let statement = &self.statements.rows;
         let binds = statement.binds(&[self.outbox()]);
         let mut rows = 0;
@@ -53,9 +53,9 @@ impl SqlOutbox {
     }
 
     /// What another database says of rows, where the notes are in one.
-    async fn noted(&self) -> Result<HashMap<RowId, i64>, StoreError> {
+    async fn states_elsewhere(&self) -> Result<HashMap<RowId, i64>, StoreError> {
         let mut noted = HashMap::new();
-        if self.is_state_beside {
+        if self.is_state_beside || !self.is_relayed {
             return Ok(noted);
         }
         let statement = &self.statements.notes.withheld;

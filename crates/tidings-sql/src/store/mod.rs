@@ -10,9 +10,9 @@ mod statements;
 mod watch;
 
 pub use columns::{ColumnMapping, Shape};
-pub use inspect::{Inspection, inspect, shape_of};
-pub use open::OutboxOptions;
+pub use inspect::{Inspection, inspect, inspect_relay_tables, shape_of};
 pub(crate) use open::check_name;
+pub use open::{OutboxOptions, RelayTables};
 pub(crate) use statements::quoted_table;
 pub use watch::Notifier;
 
@@ -39,8 +39,10 @@ pub struct SqlOutbox {
     database: Database,
     /// Where leases and notes are: the same database unless told otherwise.
     state: Database,
-    /// Whether notes can be joined with rows.
+    /// Whether leases and notes are in the database of the rows.
     is_state_beside: bool,
+    /// Whether the tables with leases and notes are there.
+    is_relayed: bool,
     name: String,
     /// How the sidecar tables call this outbox.
     key: String,
@@ -77,6 +79,11 @@ impl SqlOutbox {
     /// Which shape the table has.
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Whether a relay has ever worked on it. Until then a row that names no event id has none: what a read calls its event is not what the relay will call it.
+    pub fn is_relayed(&self) -> bool {
+        self.is_relayed
     }
 
     fn access(&self) -> Access<'_> {

@@ -3,7 +3,7 @@
 use super::SqlOutbox;
 use super::columns::{Shape, row_id, row_text};
 use super::read::row_text_list;
-use crate::driver::Bind;
+use crate::driver::{Bind, Row};
 use crate::error::Access;
 use crate::statement::Statement;
 use std::collections::HashMap;
@@ -121,6 +121,21 @@ impl SqlOutbox {
             .map(drop)
     }
 
+    /// Reads what is noted; nothing is where no relay ever worked.
+    async fn noted(
+        &self,
+        statement: &Statement,
+        values: &[(&str, Bind)],
+    ) -> Result<Vec<Row>, StoreError> {
+        if !self.is_relayed {
+            return Ok(Vec::new());
+        }
+        let binds = statement.binds(values);
+        self.state
+            .fetch(statement.sql(), &binds, &self.note_access())
+            .await
+    }
+
     /// Who relays all rows, where this is the right to our own facts alone.
     async fn relayed_whole(&self) -> Result<Option<LeaseAnswer>, StoreError> {
         if self.lease_key == self.key {
@@ -136,12 +151,8 @@ impl SqlOutbox {
     }
 
     async fn leases_of(&self, key: &str) -> Result<Vec<Lease>, StoreError> {
-        let statement = &self.statements.notes.read_leases;
-        let binds = statement.binds(&[("outbox", Bind::text(key))]);
-        let rows = self
-            .state
-            .fetch(statement.sql(), &binds, &self.note_access())
-            .await?;
+        let read = &self.statements.notes.read_leases;
+        let rows = self.noted(read, &[("outbox", Bind::text(key))]).await?;
         let leases = rows.into_iter().filter_map(|mut row| {
             Some(Lease {
                 shard: Shard {
@@ -158,12 +169,8 @@ impl SqlOutbox {
 
     /// How many notes of each state there are.
     pub(super) async fn counts(&self) -> Result<HashMap<i64, u64>, StoreError> {
-        let statement = &self.statements.notes.counts;
-        let binds = statement.binds(&[self.outbox()]);
-        let rows = self
-            .state
-            .fetch(statement.sql(), &binds, &self.note_access())
-            .await?;
+        let counts = &self.statements.notes.counts;
+        let rows = self.noted(counts, &[self.outbox()]).await?;
         Ok(rows
             .iter()
             .filter_map(|row| Some((row.int(0)?, row.count(1))))
@@ -256,12 +263,8 @@ impl SqlOutbox {
     }
 
     pub(super) async fn list_dead(&self, limit: u32) -> Result<Vec<DeadRow>, StoreError> {
-        let statement = &self.statements.notes.dead;
-        let binds = statement.binds(&[self.outbox(), ("limit", Bind::Int(limit.into()))]);
-        let rows = self
-            .state
-            .fetch(statement.sql(), &binds, &self.note_access())
-            .await?;
+        let values = [self.outbox(), ("limit", Bind::Int(limit.into()))];
+        let rows = self.noted(&self.statements.notes.dead, &values).await?;
         let dead = rows.into_iter().filter_map(|mut row| {
             Some(DeadRow {
                 id: row_id(&row.text(0)?)?,

@@ -30,12 +30,23 @@ pub struct OutboxOptions {
     pub unordered: bool,
     /// Where leases and notes are, if not beside the rows. A SQLite file declares a single relay.
     pub state: Option<Database>,
-    /// Whether the tables of the relay are made where they are missing.
-    pub make_tables: bool,
+    /// What is done where the tables of the relay are missing.
+    pub relay_tables: RelayTables,
     /// Whether to listen for hints of other processes; PostgreSQL only.
     pub listen: bool,
     /// Only our own facts, whose types begin with `tidings.`, are relayed, under a lease of its own; a relay of all rows goes first, and this one waits while there is one.
     pub facts_only: bool,
+}
+
+/// What is done where the tables that a relay keeps are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayTables {
+    /// They are made, if that is allowed.
+    Make,
+    /// Opening fails, with the command that makes them.
+    Need,
+    /// No relay has worked on the outbox yet, so that nothing is noted of any row: for one look at it, which does not see tables that are made later.
+    Spare,
 }
 
 impl Default for OutboxOptions {
@@ -47,7 +58,7 @@ impl Default for OutboxOptions {
             settlement: None,
             unordered: false,
             state: None,
-            make_tables: true,
+            relay_tables: RelayTables::Make,
             listen: false,
             facts_only: false,
         }
@@ -82,12 +93,11 @@ impl SqlOutbox {
         }
         check_order(&database, &options, &columns, id_kind).await?;
         check_session(&database, &options).await?;
-        let can_mark = columns.sent.is_some();
         let settlement = settlement_of(&options, &columns)?;
         check_privileges(&database, &options.table, &columns, settlement).await?;
         let is_state_beside = options.state.is_none();
         let state = options.state.clone().unwrap_or_else(|| database.clone());
-        check_relay_tables(&state, options.make_tables).await?;
+        let is_relayed = check_relay_tables(&state, options.relay_tables).await?;
         let name = format!("{}#{}", database.name(), options.table);
         let key = if is_state_beside {
             options.table.clone()
@@ -98,14 +108,17 @@ impl SqlOutbox {
             true => format!("{key} (facts)"),
             false => key.clone(),
         };
-        let identity = identity(&state, &key, &*clock, chance).await?;
+        let identity = match is_relayed {
+            true => identity(&state, &key, &*clock, chance).await?,
+            false => String::new(),
+        };
         let statements = Statements::new(&Table {
             dialect: database.dialect(),
             name: &options.table,
             columns: &columns,
             id_kind,
             settlement,
-            is_state_beside,
+            joins_notes: is_relayed && is_state_beside,
             state: state.dialect(),
             facts_only: options.facts_only,
         });
@@ -114,6 +127,7 @@ impl SqlOutbox {
             database,
             state,
             is_state_beside,
+            is_relayed,
             name,
             key,
             lease_key,
@@ -123,7 +137,7 @@ impl SqlOutbox {
             id_kind,
             ids_tell_order: id_kind == IdKind::Number && columns.order.is_none(),
             settlement,
-            can_mark,
+            can_mark: columns.sent.is_some(),
             statements,
             default_source: options.mapping.default_source,
             default_content_type: options.mapping.default_content_type,
@@ -378,10 +392,12 @@ pub(super) fn relay_access() -> Access<'static> {
     }
 }
 
-async fn check_relay_tables(state: &Database, make_tables: bool) -> Result<(), StoreError> {
+/// Answers whether they are there.
+async fn check_relay_tables(state: &Database, tables: RelayTables) -> Result<bool, StoreError> {
     let access = relay_access();
     let newest = schema::supported(state, Part::Relay);
-    if schema::installed(state, Part::Relay).await? != newest && make_tables {
+    let installed = schema::installed(state, Part::Relay).await?;
+    if installed != newest && tables == RelayTables::Make {
         match schema::migrate(state, &[Part::Relay]).await {
             // Somebody else made them, and this user may use them alone.
             Err(StoreError::PrivilegeMissing { reason, grant }) => {
@@ -401,9 +417,14 @@ async fn check_relay_tables(state: &Database, make_tables: bool) -> Result<(), S
     }
     for table in RELAY_TABLES {
         let sql = format!("DELETE FROM {table} WHERE 1 = 0");
-        state.change(&sql, &[], &Access { table, ..access }).await?;
+        match state.change(&sql, &[], &Access { table, ..access }).await {
+            Err(StoreError::TableMissing { .. }) if tables == RelayTables::Spare => {
+                return Ok(false);
+            }
+            tried => tried?,
+        };
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The random identity of an outbox; the first who opens it draws it.

@@ -185,7 +185,7 @@ impl SqlOutbox {
     /// Asks the other database, where the notes are in one.
     async fn noted_elsewhere(&self, limit: i64) -> Result<Withheld, StoreError> {
         let mut withheld = Withheld::default();
-        if self.is_state_beside {
+        if self.is_state_beside || !self.is_relayed {
             return Ok(withheld);
         }
         let statement = &self.statements.notes.withheld;

@@ -62,7 +62,8 @@ pub(super) struct Table<'a> {
     pub(super) columns: &'a Columns,
     pub(super) id_kind: IdKind,
     pub(super) settlement: Settlement,
-    pub(super) is_state_beside: bool,
+    /// Whether the notes are in tables of the same database.
+    pub(super) joins_notes: bool,
     pub(super) state: &'static Dialect,
     /// Whether rows that are no facts of ours are as good as not there.
     pub(super) facts_only: bool,
@@ -154,7 +155,7 @@ impl Table<'_> {
         let columns = self.columns;
         let mut fragments = self.attributes();
         let ids = self.id_kind.fragment();
-        let (notes, is_alive, attempts, state, behind_dead) = if self.is_state_beside {
+        let (notes, is_alive, attempts, state, behind_dead) = if self.joins_notes {
             (
                 NOTES_JOINED,
                 IS_ALIVE,

@@ -1,9 +1,9 @@
-//! A relay whose leases and notes are in another database than the rows, which nothing can join.
+//! Leases and notes that are in another database than the rows, which nothing can join, or that are nowhere yet.
 
-use crate::place::{Place, open};
+use crate::place::{KINDS, Place, open};
 use tidings_core::limits::OUTBOX_DEAD_ROWS_MAX;
 use tidings_core::store::{OutboxStore as _, Settlement};
-use tidings_sql::{Kind, OutboxOptions, inspect};
+use tidings_sql::{Kind, OutboxOptions, RelayTables, inspect};
 use tidings_testkit::conformance::store::everything;
 
 const DEBEZIUM: &str = "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, aggregatetype TEXT, aggregateid TEXT, type TEXT, payload TEXT";
@@ -83,4 +83,50 @@ async fn more_rows_given_up_than_a_read_can_be_told_of_stop_the_relay_and_are_co
         .await;
     let rows = store.unsent(&everything()).await.unwrap().rows;
     assert_eq!(rows.len(), 3);
+}
+
+#[tokio::test]
+async fn what_waits_is_seen_before_any_relay_ran_and_nothing_is_made_for_it() {
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "look_first").await else {
+            continue;
+        };
+        let id = match kind {
+            Kind::Postgres => "bigserial PRIMARY KEY",
+            Kind::MySql => "BIGINT AUTO_INCREMENT PRIMARY KEY",
+            _ => "INTEGER PRIMARY KEY AUTOINCREMENT",
+        };
+        place
+            .run(&format!("CREATE TABLE outbox (id {id}, event_type VARCHAR(99), payload TEXT, created_at TIMESTAMP, sent BOOLEAN)"))
+            .await;
+        let insert = "INSERT INTO outbox (event_type, payload, created_at, sent) VALUES ('order.placed', '{}', CURRENT_TIMESTAMP, false)";
+        place.run(insert).await;
+        place.run(insert).await;
+        let looking = |relay_tables| OutboxOptions {
+            relay_tables,
+            ..OutboxOptions::default()
+        };
+
+        let needed = open(&place.database, looking(RelayTables::Need)).await;
+        let store = open(&place.database, looking(RelayTables::Spare))
+            .await
+            .unwrap();
+        let status = store.status().await.unwrap();
+        let rows = store.unsent(&everything()).await.unwrap().rows;
+
+        assert_eq!(needed.unwrap_err().code().as_str(), "TD0073", "{kind:?}");
+        assert!(!store.is_relayed(), "{kind:?}");
+        assert_eq!((status.pending, status.dead), (2, 0), "{kind:?}");
+        assert!(status.owners.is_empty(), "{kind:?}");
+        assert_eq!(rows.len(), 2, "{kind:?}");
+        assert!(store.dead(10).await.unwrap().is_empty(), "{kind:?}");
+        let made = place.try_run("SELECT 1 FROM tidings_relay_note").await;
+        made.expect_err("a look makes no table");
+        let relay = open(&place.database, looking(RelayTables::Make))
+            .await
+            .unwrap();
+        assert!(relay.is_relayed(), "{kind:?}");
+        let look = open(&place.database, looking(RelayTables::Spare)).await;
+        assert!(look.unwrap().is_relayed(), "{kind:?}");
+    }
 }

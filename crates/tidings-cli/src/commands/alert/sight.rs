@@ -43,7 +43,7 @@ impl Eyes {
             Err(error) => return Err(error.into()),
         };
         for url in &arguments.outbox {
-            outboxes.push(outbox(url, "outbox").await?);
+            outboxes.push(outbox(url, "outbox", source::Access::DECIDE).await?);
         }
         Ok(Self {
             tidings,
@@ -126,7 +126,11 @@ impl Sight for Eyes {
 }
 
 /// Opens an outbox for looking.
-pub(crate) async fn outbox(url: &str, table: &str) -> Result<SqlOutbox, Failure> {
+pub(crate) async fn outbox(
+    url: &str,
+    table: &str,
+    access: source::Access,
+) -> Result<SqlOutbox, Failure> {
     let source = Source {
         from: url.to_owned(),
         table: table.to_owned(),
@@ -136,5 +140,5 @@ pub(crate) async fn outbox(url: &str, table: &str) -> Result<SqlOutbox, Failure>
         mark: false,
         config: None,
     };
-    source::open(&source, source::Access::LOOK).await
+    source::open(&source, access).await
 }

@@ -3,6 +3,7 @@
 use super::report::{Figure, Limits, Report};
 use crate::alert_arguments::CheckOutbox;
 use crate::commands::alert;
+use crate::commands::outbox::source::Access;
 use crate::failure::Failure;
 use crate::folder;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub(super) async fn look(check: &CheckOutbox) -> Result<Report, Failure> {
 
 async fn status(check: &CheckOutbox) -> Result<(String, OutboxStatus), Failure> {
     let outbox = match &check.from {
-        Some(url) => alert::outbox(url, &check.table).await?,
+        Some(url) => alert::outbox(url, &check.table, Access::LOOK).await?,
         None => {
             let folder = &check.data.folder;
             if !folder::state(folder).exists() {

@@ -26,7 +26,7 @@ struct Discarded {
 }
 
 pub(crate) async fn retry(global: &Global, arguments: OutboxRetry) -> Result<(), Failure> {
-    let outbox = source::open(&arguments.source, source::Access::LOOK).await?;
+    let outbox = source::open(&arguments.source, source::Access::DECIDE).await?;
     let rows = named(&outbox, &arguments.ids).await?;
     let retried = outbox.revive(&rows).await?;
     let done = Retried {
@@ -39,7 +39,7 @@ pub(crate) async fn retry(global: &Global, arguments: OutboxRetry) -> Result<(),
 }
 
 pub(crate) async fn discard(global: &Global, arguments: OutboxDiscard) -> Result<(), Failure> {
-    let outbox = source::open(&arguments.source, source::Access::LOOK).await?;
+    let outbox = source::open(&arguments.source, source::Access::DECIDE).await?;
     let rows = named(&outbox, &arguments.ids).await?;
     let question = format!(
         "Remove {} events that were given up from {}, never to be sent?",

@@ -9,6 +9,7 @@ use crate::when::display;
 use serde::Serialize;
 use tidings::Timestamp;
 use tidings::core::store::{DeadRow, OutboxRow, OutboxStore as _, Shard, UnsentQuery};
+use tidings::sql::Shape;
 
 /// An event that waits.
 #[derive(Debug, Serialize)]
@@ -63,7 +64,11 @@ pub(crate) async fn run(global: &Global, arguments: OutboxLs) -> Result<(), Fail
     let unsent = outbox.unsent(&query).await?;
     let mut list = List::aligned(global.format(), &WAITING, !global.no_headers);
     for row in &unsent.rows {
-        let shown = waiting(row);
+        let mut shown = waiting(row);
+        if !outbox.is_relayed() && outbox.shape() == Shape::Seed {
+            // The first relay draws what the ids of such rows are made from.
+            shown.event_id = None;
+        }
         list.row(|| json(&shown), || waiting_cells(row, &shown, &time))?;
     }
     list.finish()?;

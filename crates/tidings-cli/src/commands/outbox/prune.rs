@@ -34,7 +34,7 @@ pub(crate) async fn run(global: &Global, arguments: OutboxPrune) -> Result<(), F
         mark: true,
         ..arguments.source
     };
-    let outbox = source::open(&source, source::Access::LOOK).await?;
+    let outbox = source::open(&source, source::Access::DECIDE).await?;
     if outbox.shape() != Shape::Tidings {
         return Err(Failure::usage(format!(
             "{} was made by somebody else, so its rows are left as they are; remove sent rows with your own statement",

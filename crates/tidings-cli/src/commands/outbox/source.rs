@@ -3,25 +3,32 @@
 use crate::config;
 use crate::failure::Failure;
 use crate::outbox_arguments::Source;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidings::core::store::Settlement;
 use tidings::flow::runtime::{SystemChance, SystemClock};
-use tidings::sql::{ColumnMapping, Database, DatabaseOptions, OutboxOptions, SqlOutbox};
+use tidings::sql::{
+    ColumnMapping, Database, DatabaseOptions, OutboxOptions, RelayTables, SqlOutbox,
+};
 
 /// What opening an outbox may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Access {
-    /// Make the relay's tables where they are missing.
-    pub(crate) make_tables: bool,
+    /// What is done where the relay's tables are missing.
+    pub(crate) relay_tables: RelayTables,
     /// Listen for hints of writers.
     pub(crate) listen: bool,
 }
 
 impl Access {
-    /// For looking and for a person's decisions.
+    /// For one look, also before any relay ran.
     pub(crate) const LOOK: Self = Self {
-        make_tables: false,
+        relay_tables: RelayTables::Spare,
+        listen: false,
+    };
+    /// For looking again and again, and for a person's decisions.
+    pub(crate) const DECIDE: Self = Self {
+        relay_tables: RelayTables::Need,
         listen: false,
     };
 }
@@ -66,11 +73,23 @@ pub(crate) async fn options(
     let mapping = config::mapping(source.config.as_deref())?;
     let database = database(&source.from, false).await?;
     let state = match &source.state {
-        Some(url) => Some(self::database(url, access.make_tables).await?),
+        // Nothing is noted yet; and nothing is, in the database of the rows, of an outbox whose state is elsewhere.
+        Some(url) if access.relay_tables == RelayTables::Spare && file_to_make(url).is_some() => {
+            Some(database.clone())
+        }
+        Some(url) => {
+            let create = access.relay_tables == RelayTables::Make;
+            Some(self::database(url, create).await?)
+        }
         None => None,
     };
     let options = options_with(source, access, mapping, state);
     Ok((database, options))
+}
+
+/// The SQLite file of a URL, where a relay would have to make it.
+pub(crate) fn file_to_make(url: &str) -> Option<PathBuf> {
+    Database::file_of(url).filter(|file| !file.exists())
 }
 
 /// How the outbox is opened, with a mapping and a state that are read and open already.
@@ -87,7 +106,7 @@ pub(crate) fn options_with(
         settlement: source.mark.then_some(Settlement::Mark),
         unordered: source.unordered,
         state,
-        make_tables: access.make_tables,
+        relay_tables: access.relay_tables,
         listen: access.listen,
         facts_only: false,
     }

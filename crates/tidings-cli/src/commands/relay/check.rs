@@ -9,12 +9,13 @@ use crate::failure::Failure;
 use crate::outbox_arguments::{RelayCheck, Source};
 use crate::output::{List, json};
 use serde::Serialize;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tidings::core::codes;
-use tidings::core::store::{OutboxStore as _, Settlement, StoreError};
+use tidings::core::store::{OutboxStore as _, Settlement};
 use tidings::flow::runtime::{SystemChance, SystemClock};
-use tidings::sql::{Database, OutboxOptions, SqlOutbox, inspect};
+use tidings::sql::{Database, OutboxOptions, SqlOutbox, inspect, inspect_relay_tables};
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -78,23 +79,39 @@ async fn source_side(checks: &mut Vec<Check>, source: &Source) {
     let opened = source::database(&source.from, false).await;
     let database = keep(checks, "database", opened, name);
     let state = match &source.state {
-        Some(url) => {
-            // A SQLite file for the state is made by the relay.
-            let opened = source::database(url, false).await;
-            keep(checks, "state", opened, name).map(Some)
-        }
+        Some(url) => match source::file_to_make(url) {
+            Some(file) => {
+                checks.push(Check::new("state", to_be_made(&file)));
+                // Stands for a state elsewhere in which nothing is noted.
+                database.clone().map(Some)
+            }
+            None => {
+                let opened = source::database(url, false).await;
+                keep(checks, "state", opened, name).map(Some)
+            }
+        },
         None => Some(None),
     };
     let (Some(mapping), Some(database), Some(state)) = (mapping, database, state) else {
         return;
     };
     let options = source::options_with(source, source::Access::LOOK, mapping, state);
-    for inspection in inspect(&database, &options).await {
+    let mut inspections = inspect(&database, &options).await;
+    let is_state_to_make = source
+        .state
+        .as_deref()
+        .and_then(source::file_to_make)
+        .is_some();
+    if !is_state_to_make {
+        let state = options.state.as_ref().unwrap_or(&database);
+        inspections.extend(inspect_relay_tables(state).await);
+    }
+    for inspection in inspections {
         let result = inspection.result.map_err(Failure::from);
         checks.push(Check::new(inspection.subject, result));
     }
     if checks.iter().all(|check| check.ok) {
-        checks.extend(outbox(database, options).await);
+        checks.push(outbox(database, options).await);
     }
 }
 
@@ -117,16 +134,15 @@ fn keep<T>(
     }
 }
 
-/// How the outbox stands; nothing where the tables that a relay keeps are not made yet.
-async fn outbox(database: Database, options: OutboxOptions) -> Option<Check> {
+/// How the outbox stands.
+async fn outbox(database: Database, options: OutboxOptions) -> Check {
     let clock = Arc::new(SystemClock::new());
     let outbox = SqlOutbox::open(database, options, clock, &SystemChance).await;
     let told = match outbox {
         Ok(outbox) => told(&outbox).await,
-        Err(StoreError::TableMissing { .. }) => return None,
         Err(error) => Err(error.into()),
     };
-    Some(Check::new("outbox", told))
+    Check::new("outbox", told)
 }
 
 async fn told(outbox: &SqlOutbox) -> Result<String, Failure> {
@@ -149,19 +165,7 @@ async fn destination(to: &str) -> Result<String, Failure> {
     let target = Target::parse(to)?;
     if let Target::Folder(folder) = &target {
         if !folder.exists() {
-            let parent = folder
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.unwrap_or(std::path::Path::new("."));
-            return match std::fs::metadata(parent) {
-                Ok(found) if found.is_dir() => Ok(format!("{}: will be made", folder.display())),
-                Ok(_) => Err(Failure::usage(format!(
-                    "{} is no folder, so {} cannot be made in it",
-                    parent.display(),
-                    folder.display()
-                ))),
-                Err(error) => Err(Failure::file("look at", parent.display(), &error)),
-            };
+            return to_be_made(folder);
         }
         Open::new(&target).await?.close().await?;
     }
@@ -172,4 +176,21 @@ async fn destination(to: &str) -> Result<String, Failure> {
         }
     }
     Ok(format!("{}: can be written", target.name()))
+}
+
+/// What a relay makes, which needs a folder to be in.
+fn to_be_made(path: &Path) -> Result<String, Failure> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    match std::fs::metadata(parent) {
+        Ok(found) if found.is_dir() => Ok(format!("{}: will be made", path.display())),
+        Ok(_) => Err(Failure::usage(format!(
+            "{} is no folder, so {} cannot be made in it",
+            parent.display(),
+            path.display()
+        ))),
+        Err(error) => Err(Failure::file("look at", parent.display(), &error)),
+    }
 }

@@ -18,7 +18,7 @@ use tidings::flow::outbox::{
     Relay, RelayHandle, RelayMetrics, RelayNotice, RelayOptions, RelayPhase, RetryClass,
 };
 use tidings::flow::runtime::{SystemChance, SystemClock};
-use tidings::sql::SqlOutbox;
+use tidings::sql::{RelayTables, SqlOutbox};
 
 /// What the relay did in this run.
 #[derive(Debug, Serialize)]
@@ -43,7 +43,7 @@ enum Ended {
 pub(crate) async fn run(global: &Global, arguments: RelayRun) -> Result<ExitCode, Failure> {
     let target = Target::parse(&arguments.to)?;
     let access = source::Access {
-        make_tables: true,
+        relay_tables: RelayTables::Make,
         listen: arguments.listen_notify,
     };
     let outbox = source::open(&arguments.source, access).await?;

@@ -82,7 +82,7 @@ struct Events {
 pub(crate) async fn run(global: &Global, arguments: RelayVerify) -> Result<ExitCode, Failure> {
     let target = Target::parse(&arguments.to)?;
     let history = History::open(&target).await?;
-    let outbox = source::open(&arguments.source, source::Access::LOOK).await?;
+    let outbox = source::open(&arguments.source, source::Access::DECIDE).await?;
     // The rows first: what is written meanwhile is then seen at the destination.
     let mut rows: Vec<RowSeen> = Vec::new();
     outbox.rows(&mut |row| rows.push(row)).await?;
