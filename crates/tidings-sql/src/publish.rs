@@ -25,7 +25,7 @@ pub struct OutboxConfig {
     pub source: Option<String>,
     /// Topic or lane; empty: the event type decides.
     pub destination: String,
-    /// Unsent events after which publishing is refused; each publish then counts them. Writers at the same time may pass it by what they write.
+    /// Unsent events that the outbox may hold; what would make them more is refused whole. Each publish then counts them. Writers at the same time may pass it by what they write.
     pub unsent_max: Option<u64>,
     /// Whether writers of one key wait for each other from their publish to their commit. Without it, two transactions that write one key at the same time may
     /// commit in the other order than they drew their ids; a lock on the aggregate's own row, which most applications take anyway, does the same.
@@ -277,8 +277,11 @@ impl Outbox {
     ) -> Result<(), WriteError> {
         let dialect = connection.dialect();
         let table = quoted_table(dialect, &self.inner.config.table);
-        if let Some(limit) = self.inner.config.unsent_max {
-            self.check_room(connection, &table, limit).await?;
+        if let Some(limit) = self.inner.config.unsent_max
+            && !rows.is_empty()
+        {
+            self.check_room(connection, &table, rows.len(), limit)
+                .await?;
         }
         if self.inner.config.serialise_by_key
             && let Some(lock) = lock_keys(dialect.kind, rows)
@@ -296,20 +299,34 @@ impl Outbox {
         &self,
         connection: &mut Connection<'_>,
         table: &str,
+        events: usize,
         limit: u64,
     ) -> Result<(), WriteError> {
-        // No more are counted than matter.
+        let events = u64::try_from(events).unwrap_or(u64::MAX);
+        let Some(room) = limit.checked_sub(events) else {
+            return Err(WriteError::Refused(StoreError::Refused {
+                reason: format!(
+                    "{events} events at once are more than the outbox may hold, which is {limit}; publish fewer in one call, or raise unsent_max"
+                ),
+            }));
+        };
+        // No more are counted than matter, unless there is no room and somebody is told how many there are.
+        let enough = room.saturating_add(1);
         let sql = format!(
-            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM {table} WHERE sent = false LIMIT {limit}) AS counted"
+            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM {table} WHERE sent = false LIMIT {enough}) AS counted"
         );
         let rows = connection.fetch(&sql, &[]).await?;
-        let pending = rows.first().map_or(0, |row| row.count(0));
-        if pending < limit {
+        let counted = rows.first().map_or(0, |row| row.count(0));
+        if counted <= room {
             return Ok(());
         }
+        let sql = format!("SELECT COUNT(*) FROM {table} WHERE sent = false");
+        let rows = connection.fetch(&sql, &[]).await?;
+        let pending = rows.first().map_or(0, |row| row.count(0));
         Err(WriteError::Refused(StoreError::OutboxFull {
             table: self.inner.config.table.clone(),
             pending,
+            events,
             limit,
         }))
     }

@@ -84,15 +84,17 @@ pub enum StoreError {
         /// The value, the rule and the way out.
         reason: String,
     },
-    /// The outbox holds as many unsent events as it may.
+    /// The outbox would hold more unsent events than it may.
     #[error(
-        "the outbox {table} holds {pending} unsent events, its limit is {limit}; start or mend its relay: tidings outbox status"
+        "the outbox {table} holds {pending} unsent events, and {events} more would pass its limit of {limit}; start or mend its relay: tidings outbox status"
     )]
     OutboxFull {
         /// The table.
         table: String,
         /// Unsent events.
         pending: u64,
+        /// Events that were to be published with one call.
+        events: u64,
         /// The limit.
         limit: u64,
     },

@@ -161,24 +161,41 @@ async fn a_full_outbox_refuses_and_says_how_full_it_is() {
         let Some(place) = made(kind, "full_outbox").await else {
             continue;
         };
-        let outbox = outbox(OutboxConfig {
-            unsent_max: Some(2),
-            ..OutboxConfig::default()
-        });
-        publish(&place, &outbox, vec![draft(1), draft(2)], true)
-            .await
-            .unwrap();
+        let limited = |unsent_max| {
+            outbox(OutboxConfig {
+                unsent_max: Some(unsent_max),
+                ..OutboxConfig::default()
+            })
+        };
+        let drafts = |count: usize| (0..count).map(draft).collect::<Vec<_>>();
+        publish(&place, &limited(3), drafts(2), true).await.unwrap();
 
-        let error = publish(&place, &outbox, vec![draft(3)], true)
+        // A batch counts whole, and the number is that of the rows, whatever the limit.
+        for (events, limit, told) in [
+            (
+                2,
+                3,
+                "holds 2 unsent events, and 2 more would pass its limit of 3",
+            ),
+            (
+                1,
+                1,
+                "holds 2 unsent events, and 1 more would pass its limit of 1",
+            ),
+        ] {
+            let error = publish(&place, &limited(limit), drafts(events), true)
+                .await
+                .unwrap_err();
+            assert_eq!(error.code().as_str(), "TD0079", "{error}");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+        let never = publish(&place, &limited(3), drafts(4), true)
             .await
             .unwrap_err();
-
-        assert_eq!(error.code().as_str(), "TD0079", "{error}");
-        assert!(
-            error.to_string().contains("holds 2 unsent events"),
-            "{error}"
-        );
-        assert_eq!(relayed(&place).await.len(), 2);
+        assert_eq!(never.code().as_str(), "TD0078", "{never}");
+        publish(&place, &limited(2), drafts(0), true).await.unwrap();
+        publish(&place, &limited(3), drafts(1), true).await.unwrap();
+        assert_eq!(relayed(&place).await.len(), 3);
     }
 }
 
