@@ -12,7 +12,7 @@ use tidings::sql;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RelayCommand {
-    /// Carry events from an outbox table to a data folder or to standard output, until stopped
+    /// Carry events from an outbox table to a data folder, to a broker or to standard output, until stopped
     Run(RelayRun),
     /// Make the tables that a relay keeps beside an outbox: leases, attempts, events given up
     Init(RelayInit),
@@ -89,7 +89,7 @@ impl Shape {
 pub(crate) struct RelayRun {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// Where to: a data folder (DIR or file:///DIR), or - for standard output, one event a line
+    /// Where to: a data folder (DIR or file:///DIR), a broker (kafka://HOST:PORT?topic=NAME, amqp://…, nats://…, sns+sqs://… or eventbridge://…), or - for standard output, one event a line
     #[arg(long, env = "TIDINGS_RELAY_TO", value_name = "URL")]
     pub(crate) to: String,
     /// Which part of the keys, for example 0/2; every relay of an outbox says the same count
@@ -174,7 +174,7 @@ pub(crate) struct RelayInit {
 pub(crate) struct RelayCheck {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// Where to: a data folder, or - for standard output
+    /// Where to: a data folder, a broker, or - for standard output
     #[arg(long, env = "TIDINGS_RELAY_TO", value_name = "URL")]
     pub(crate) to: String,
 }

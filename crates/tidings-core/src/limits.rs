@@ -231,7 +231,7 @@ pub const SQL_MANY_BYTES_MAX: usize = 4_194_304;
 pub const OUTBOX_INSERT_EVENTS_MAX: usize = 1_000;
 /// Bytes of payload that one statement puts into an outbox, unless a single event has more.
 pub const OUTBOX_INSERT_BYTES_MAX: usize = 4_194_304;
-/// Rows given up that one call lists or holds back the keys of, where the relay keeps its state in another database.
+/// Rows given up or discarded that a relay can leave out whose state is in another database; with more of them it stops.
 pub const OUTBOX_DEAD_ROWS_MAX: u32 = 10_000;
 /// A change of a SQLite file by another process is looked for this often.
 pub const SQLITE_WATCH_INTERVAL: Duration = Duration::from_millis(20);

@@ -130,7 +130,7 @@ impl Outbox {
         Ok(ids.concat())
     }
 
-    /// Publishes events in their order, with one statement, and answers their ids.
+    /// Publishes events in their order, with one statement for up to a thousand of them or four megabytes, and answers their ids.
     ///
     /// **Errors**, **Cancel**: as [`publish`](Self::publish); where one event is refused, none is written.
     pub async fn publish_all<E: Event>(

@@ -1,4 +1,4 @@
-//! Rule: every error code has a page in docs/errors/, and every page a code.
+//! Rule: every error code has a page in docs/errors/, every page a code, and an exit code that a page states is that of the generated list.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,10 @@ use crate::tidy::tree::Tree;
 
 const CODES: &str = "crates/tidings-core/src/codes.rs";
 const PAGES: &str = "docs/errors/";
+/// Printed by the command line itself: code, meaning, exit code.
+const LIST: &str = "docs/reference/errors.md";
+/// How a page states it, whatever the lines are.
+const STATED: &str = "Exit code of the command line: ";
 const PREFIX: &str = "TD";
 const DIGITS: usize = 4;
 
@@ -33,7 +37,38 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
             )
         })
     });
-    pageless.chain(orphans).collect()
+    let exits = exits_in(tree.text(LIST).unwrap_or_default());
+    let false_exits = codes.keys().filter_map(|code| {
+        let page = page_of(code);
+        let (stated, true_one) = (stated_exit(tree.text(&page)?)?, exits.get(code)?);
+        (stated != *true_one).then(|| {
+            Finding::new(
+                page,
+                1,
+                format!("it states the exit code {stated}, but {LIST} says {true_one}"),
+            )
+        })
+    });
+    pageless.chain(orphans).chain(false_exits).collect()
+}
+
+/// Code → its exit code, from the rows of the generated table.
+fn exits_in(list: &str) -> BTreeMap<String, String> {
+    let rows = list.lines().filter_map(|line| {
+        let code = line.strip_prefix("| [")?.split(']').next()?;
+        let exit = line.trim_end_matches([' ', '|']).rsplit(' ').next()?;
+        Some((code.to_owned(), exit.to_owned()))
+    });
+    rows.collect()
+}
+
+/// The exit code that a page states, if it states one.
+fn stated_exit(page: &str) -> Option<String> {
+    let words: Vec<&str> = page.split_whitespace().collect();
+    let text = words.join(" ");
+    let (_, behind) = text.split_once(STATED)?;
+    let digits = behind.find(|letter: char| !letter.is_ascii_digit());
+    Some(behind.get(..digits.unwrap_or(behind.len()))?.to_owned())
 }
 
 fn page_of(code: &str) -> String {
@@ -82,6 +117,27 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].path.as_str(), found[0].line), (CODES, 3));
         assert_eq!(found[1].path, "docs/errors/TD0009.md");
+    }
+
+    #[test]
+    fn an_exit_code_that_the_program_does_not_give_is_reported() {
+        let tree = |page| {
+            Tree::of(&[
+                (CODES, "const A: &str = \"TD0001\";\n"),
+                (
+                    LIST,
+                    "| code | meaning | exit code |\n|---|---|---|\n| [TD0001](../errors/TD0001.md) | it is down | 7 |\n",
+                ),
+                ("docs/errors/TD0001.md", page),
+            ])
+        };
+
+        let found = check(&tree("Transient. Exit code of the\ncommand line: 1, or 5."));
+
+        assert_eq!(found.len(), 1);
+        assert!(found[0].message.contains("exit code 1, but"), "{found:?}");
+        assert_eq!(check(&tree("Exit code of the command line: 7.")), []);
+        assert_eq!(check(&tree("It says nothing of exit codes.")), []);
     }
 
     #[test]

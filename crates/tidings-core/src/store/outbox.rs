@@ -148,9 +148,9 @@ pub struct UnsentRows {
 /// What becomes of a row whose event the broker has accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Settlement {
-    /// The row is deleted: the default for tables of ours.
+    /// The row is deleted: the default for tables of ours and of Debezium's shape, whose rows nobody reads any more once they are sent.
     Delete,
-    /// The row stays and is marked as sent: the default for tables that somebody else made.
+    /// The row stays and is marked as sent: the default for tables of the seed's shape, and the only way there.
     Mark,
 }
 

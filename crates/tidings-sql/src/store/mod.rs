@@ -33,7 +33,7 @@ use tidings_core::{BoxFuture, Timestamp};
 /// An outbox in a SQL database, as its relay sees it.
 ///
 /// **Guarantee**: every statement is a transaction of its own, so that no lock and no snapshot is held while a broker answers. A table that somebody else made
-/// gets no column and loses no row.
+/// gets no column. One of the seed's shape loses no row; of Debezium's the rows that were sent are deleted, unless [told](OutboxOptions::settlement) to mark them.
 pub struct SqlOutbox {
     /// Where the rows are.
     database: Database,
