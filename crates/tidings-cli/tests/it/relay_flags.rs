@@ -123,3 +123,82 @@ fn a_state_elsewhere_is_checked_made_and_used_and_nothing_is_made_beside_the_row
         assert_eq!(relay_tables(&Table::at(Kind::Sqlite, made)), 3);
     }
 }
+
+#[test]
+fn a_table_of_another_name_and_in_a_shape_that_was_told_is_relayed() {
+    for kind in kinds() {
+        let Some(table) = Table::fresh(kind, "flags_shape") else {
+            continue;
+        };
+        for (style, insert) in [
+            (
+                "seed",
+                "INSERT INTO outbox (event_type, payload, aggregate_id) VALUES ('order.placed', '{}', 'k')",
+            ),
+            (
+                "tidings",
+                "INSERT INTO outbox (event_type, payload, aggregate_id) VALUES ('order.placed', '{}', 'k')",
+            ),
+        ] {
+            let ddl = [
+                "outbox",
+                "ddl",
+                "--dialect",
+                table.dialect(),
+                "--style",
+                style,
+            ];
+            let ddl = tidings(ddl).ok().stdout;
+            table.run(&ddl.replace("outbox", style));
+            table.run(&insert.replace("outbox", style));
+
+            let status = format!("outbox status -o json --table {style}");
+            assert_eq!(outbox(&table, &status).json()["shape"], style, "{kind:?}");
+            let told = format!("{status} --shape seed");
+            assert_eq!(outbox(&table, &told).json()["shape"], "seed", "{kind:?}");
+            let wrong = outbox(&table, &format!("{status} --shape debezium"));
+            assert_eq!(wrong.code, Some(5), "{kind:?}: {}", wrong.stderr);
+            assert!(wrong.stderr.contains("no column type"), "{}", wrong.stderr);
+
+            let flags = format!("--table {style} --shape {style}");
+            assert_eq!(relayed(&table, &flags), ["k"], "{kind:?} {style}");
+        }
+    }
+}
+
+#[test]
+fn shards_share_the_keys_and_leave_none_out() {
+    for kind in kinds() {
+        let Some(table) = Table::seed(kind, "flags_shard") else {
+            continue;
+        };
+        table.place_orders(20, 2);
+
+        let first = relayed(&table, "--shard 0/2");
+        let second = relayed(&table, "--shard 1/2");
+
+        assert_eq!(first.len() + second.len(), 40, "{kind:?}");
+        assert!(!first.is_empty() && !second.is_empty(), "{kind:?}");
+        assert!(first.iter().all(|key| !second.contains(key)), "{kind:?}");
+    }
+}
+
+#[test]
+fn later_events_of_a_key_go_on_where_a_policy_skips_what_was_given_up_and_all_of_it_is_retried() {
+    for (policy, at_first) in [("block", 0), ("skip", 1)] {
+        let table = Table::seed(Kind::Sqlite, "flags_policy").unwrap();
+        table.run("INSERT INTO outbox (event_type, payload, created_at, sent, aggregate_id) VALUES ('order.placed', '{broken', CURRENT_TIMESTAMP, false, 'order-1')");
+        table.place_order("order-1", 0);
+
+        assert_eq!(
+            relayed(&table, &format!("--policy {policy}")).len(),
+            at_first,
+            "{policy}"
+        );
+
+        table.run("UPDATE outbox SET payload = '{}' WHERE id = 1");
+        let retried = outbox(&table, "outbox retry --all -o json");
+        assert_eq!(retried.json()["retried"], 1, "{policy}");
+        assert_eq!(relayed(&table, "").len(), 2 - at_first, "{policy}");
+    }
+}
