@@ -112,11 +112,13 @@ impl SqlOutbox {
             true => identity(&state, &key, &*clock, chance).await?,
             false => String::new(),
         };
+        let ids_tell_order = id_kind == IdKind::Number && columns.order.is_none();
         let statements = Statements::new(&Table {
             dialect: database.dialect(),
             name: &options.table,
             columns: &columns,
             id_kind,
+            ids_tell_order,
             settlement,
             joins_notes: is_relayed && is_state_beside,
             state: state.dialect(),
@@ -135,7 +137,7 @@ impl SqlOutbox {
             table: options.table,
             shape: columns.shape,
             id_kind,
-            ids_tell_order: id_kind == IdKind::Number && columns.order.is_none(),
+            ids_tell_order,
             settlement,
             can_mark: columns.sent.is_some(),
             statements,

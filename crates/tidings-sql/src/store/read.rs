@@ -108,7 +108,7 @@ impl SqlOutbox {
 
     fn unsent(&self, answer: Answer, limit: u32) -> Result<UnsentRows, StoreError> {
         let mut rows = answer.rows?;
-        if self.statements.unsent_by_id {
+        if self.ids_tell_order {
             // They come in this order, as far as any database is known; none promises it.
             rows.sort_by_key(|row| row.id);
         }

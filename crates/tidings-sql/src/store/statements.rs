@@ -11,8 +11,6 @@ use tidings_core::store::Settlement;
 pub(super) struct Statements {
     pub(super) unsent: Statement,
     pub(super) unsent_above_floor: Option<Statement>,
-    /// Whether the two above leave the order of rows to their ids.
-    pub(super) unsent_by_id: bool,
     /// Rows by id: what a note says of them.
     pub(super) describe: Statement,
     /// Every row, and what became of it.
@@ -61,6 +59,7 @@ pub(super) struct Table<'a> {
     pub(super) name: &'a str,
     pub(super) columns: &'a Columns,
     pub(super) id_kind: IdKind,
+    pub(super) ids_tell_order: bool,
     pub(super) settlement: Settlement,
     /// Whether the notes are in tables of the same database.
     pub(super) joins_notes: bool,
@@ -89,7 +88,6 @@ impl Statements {
             unsent: make(&unsent.replace("{above_floor}", "")),
             unsent_above_floor: (table.id_kind == IdKind::Number)
                 .then(|| make(&unsent.replace("{above_floor}", "AND {id} > :floor"))),
-            unsent_by_id: table.is_ordered_by_id(),
             describe: make(
                 "SELECT {id_text}, {event_id}, {event_type}, {key}, {destination} FROM {table} AS o WHERE {is_unsent} AND {id} IN ({ids})",
             ),
@@ -317,16 +315,11 @@ impl Table<'_> {
         }
     }
 
-    fn is_ordered_by_id(&self) -> bool {
-        self.id_kind == IdKind::Number && self.columns.order.is_none()
-    }
-
     /// A database that sorted what it found would hold back the first row until it has the last. Numbers are as well looked over by who reads them.
     fn in_place(&self) -> &'static str {
-        if self.is_ordered_by_id() {
-            ""
-        } else {
-            "ORDER BY u.place"
+        match self.ids_tell_order {
+            true => "",
+            false => "ORDER BY u.place",
         }
     }
 
