@@ -5,9 +5,13 @@ use crate::tidings::Inner;
 use std::time::Duration;
 use tidings_flow::consumer::ConsumerHandle;
 
-/// How long the end waits for what consumers have stated in `state.db`, or in a database of their own, to reach the broker.
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+/// How long the end waits for what consumers have stated in `state.db` to reach the log.
+#[cfg(feature = "sqlite")]
 const LAST_FACTS_WAIT: Duration = Duration::from_secs(1);
+
+/// The same of a database of their own and a broker, which are both elsewhere.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+const LAST_SHARED_FACTS_WAIT: Duration = Duration::from_secs(3);
 
 /// Waits until every consumer has finished what has happened, then stops.
 pub(crate) async fn drain(inner: &Inner, limit: Duration) -> Result<(), Error> {
@@ -36,7 +40,7 @@ pub(crate) async fn stop(inner: &Inner, limit: Duration) -> Result<(), Error> {
     for facts in inner.take_facts() {
         let left = limit.saturating_sub(inner.clock.elapsed().saturating_sub(started));
         facts
-            .stop(&*inner.clock, left.min(LAST_FACTS_WAIT), left)
+            .stop(&*inner.clock, left.min(LAST_SHARED_FACTS_WAIT), left)
             .await;
     }
     #[cfg(feature = "sqlite")]

@@ -99,15 +99,11 @@ impl SqlOutbox {
         let state = options.state.clone().unwrap_or_else(|| database.clone());
         let is_relayed = check_relay_tables(&state, options.relay_tables).await?;
         let name = format!("{}#{}", database.name(), options.table);
-        let key = if is_state_beside {
-            options.table.clone()
-        } else {
-            name.clone()
+        let key = match is_state_beside {
+            true => options.table.clone(),
+            false => name.clone(),
         };
-        let lease_key = match options.facts_only {
-            true => format!("{key} (facts)"),
-            false => key.clone(),
-        };
+        let lease_key = lease_key(&key, options.facts_only);
         let identity = match is_relayed {
             true => identity(&state, &key, &*clock, chance).await?,
             false => String::new(),
@@ -148,6 +144,14 @@ impl SqlOutbox {
             clock,
             watcher,
         })
+    }
+}
+
+/// How the sidecar tables call the right to relay an outbox.
+fn lease_key(key: &str, facts_only: bool) -> String {
+    match facts_only {
+        true => format!("{key} (facts)"),
+        false => key.to_owned(),
     }
 }
 

@@ -3,12 +3,12 @@
 use crate::place::{KINDS, Place};
 use std::time::Duration;
 use tidings_core::store::{
-    DeathCause, DeathRecord, FailedAttempt, FailureChange, FailureStore, LaneId, ParkedDelivery,
-    ParkedId,
+    DeadLetterStore as _, DeathCause, DeathRecord, FailedAttempt, FailureChange, FailureStore,
+    LaneId, Operator, OperatorAction, ParkedDelivery, ParkedId,
 };
 use tidings_core::{DedupeKey, Envelope, Timestamp};
 use tidings_sql::schema::{self, Part};
-use tidings_sql::{Failures, Kind};
+use tidings_sql::{ActionRecord, Failures, Kind, Schedules};
 
 pub(crate) async fn fresh(kind: Kind, test: &str) -> Option<(Place, Failures)> {
     let place = Place::fresh(kind, test).await?;
@@ -234,5 +234,55 @@ async fn what_is_parked_behind_nothing_is_due_at_once() {
         assert_eq!(due.lanes[0].rows, 2, "{kind:?}");
         let rows = failures.rows("g", due.lanes[0].lane, 10).await.unwrap();
         assert!(rows[0].due.is_some() && rows[1].due.is_none(), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_persons_ask_about_attempts_and_actions_is_kept_on_each_database() {
+    for kind in KINDS {
+        let Some((place, failures)) = fresh(kind, "failures_asked").await else {
+            continue;
+        };
+        assert_eq!(failures.attempts_max("g").await.unwrap(), None);
+        for attempts in [5, 7] {
+            failures.tell_attempts_max("g", attempts).await.unwrap();
+        }
+        assert_eq!(failures.attempts_max("g").await.unwrap(), Some(7));
+        let key = DedupeKey::of(&event("a", "k"));
+        assert_eq!(failures.noted_attempts("g", key).await.unwrap(), None);
+        let attempted = FailureChange::Attempted {
+            event: key,
+            attempts: 3,
+        };
+        failures.apply("g", &[attempted]).await.unwrap();
+        let noted = failures.noted_attempts("g", key).await.unwrap();
+        assert_eq!(noted.map(|(attempts, _)| attempts), Some(3), "{kind:?}");
+
+        let operator = Operator {
+            actor: "ann".to_owned(),
+            reason: "INC-4711".to_owned(),
+        };
+        let reset = ActionRecord {
+            action: "reset",
+            group: Some("g"),
+            target: "g",
+            operator: &operator,
+            detail: "{}",
+        };
+        failures.record_action(&reset).await.unwrap();
+        failures.set_paused("h", true, &operator).await.unwrap();
+        let schedules = Schedules::open(&place.database).await.unwrap();
+        assert!(!schedules.cancel_by("nothing", &operator).await.unwrap());
+        let told = |actions: Vec<OperatorAction>| -> Vec<String> {
+            let actions = actions.into_iter();
+            let words = actions.map(|it| format!("{} {} {}", it.action, it.target, it.actor));
+            words.collect()
+        };
+        let all = failures.newest_actions(None, 10).await.unwrap();
+        assert_eq!(told(all), ["reset g ann", "pause h ann"], "{kind:?}");
+        let newest = failures.newest_actions(None, 1).await.unwrap();
+        assert_eq!(told(newest), ["pause h ann"], "{kind:?}");
+        let of_g = failures.newest_actions(Some("g"), 10).await.unwrap();
+        assert_eq!(told(of_g), ["reset g ann"], "{kind:?}");
     }
 }

@@ -7,6 +7,7 @@
 
 mod alerts;
 mod conformance;
+mod facts;
 mod failures;
 mod failures_conformance;
 mod hazards;
