@@ -380,17 +380,7 @@ impl fmt::Display for Whereabouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSubscribed => f.write_str("not subscribed to events of this type"),
-            Self::Handled { at, exact, within } => {
-                match (at, exact) {
-                    (Some(at), true) => write!(f, "handled at {at}")?,
-                    (Some(at), false) => write!(f, "handled, not after {at}")?,
-                    (None, _) => f.write_str("handled")?,
-                }
-                match within {
-                    Some(within) => write!(f, ", within {} of being published", at_most(*within)),
-                    None => Ok(()),
-                }
-            }
+            Self::Handled { at, exact, within } => f.write_str(&handled(*at, *exact, *within)),
             Self::Deduplicated { at, first } => write!(
                 f,
                 "was handled before, at {at}; this copy of the event at position {first} is dropped"
@@ -427,17 +417,7 @@ impl fmt::Display for Whereabouts {
                 attempt,
                 of,
                 error,
-            } => {
-                let attempt = nth(*attempt, *of);
-                match at {
-                    Some(at) => write!(f, "is tried again at {at}, attempt {attempt}")?,
-                    None => write!(f, "is tried again soon, attempt {attempt}")?,
-                }
-                match error {
-                    Some(error) => write!(f, "; the last one failed: {error}"),
-                    None => Ok(()),
-                }
-            }
+            } => f.write_str(&retrying(*at, &nth(*attempt, *of), error.as_deref())),
             Self::RetryingInPlace {
                 attempt,
                 of,
@@ -463,17 +443,42 @@ impl fmt::Display for Whereabouts {
                 Some(reason) => write!(f, "was {what} by a person: {reason}"),
                 None => write!(f, "was {what} by a person"),
             },
-            Self::Unknown { left } => {
-                f.write_str("neither the broker nor the store tells")?;
-                match left {
-                    Some(0) => f.write_str(
-                        "; nothing is left for the group: it was handled, or never was for it",
-                    ),
-                    Some(left) => write!(f, "; {left} events are left for the group"),
-                    None => Ok(()),
-                }
-            }
+            Self::Unknown { left } => f.write_str(&unknown(*left)),
         }
+    }
+}
+
+fn handled(at: Option<Timestamp>, exact: bool, within: Option<Duration>) -> String {
+    let when = match (at, exact) {
+        (Some(at), true) => format!("handled at {at}"),
+        (Some(at), false) => format!("handled, not after {at}"),
+        (None, _) => "handled".to_owned(),
+    };
+    match within {
+        Some(within) => format!("{when}, within {} of being published", at_most(within)),
+        None => when,
+    }
+}
+
+fn retrying(at: Option<Timestamp>, attempt: &str, error: Option<&str>) -> String {
+    let when = match at {
+        Some(at) => format!("is tried again at {at}, attempt {attempt}"),
+        None => format!("is tried again soon, attempt {attempt}"),
+    };
+    match error {
+        Some(error) => format!("{when}; the last one failed: {error}"),
+        None => when,
+    }
+}
+
+fn unknown(left: Option<u64>) -> String {
+    let nobody = "neither the broker nor the store tells";
+    match left {
+        Some(0) => {
+            format!("{nobody}; nothing is left for the group: it was handled, or never was for it")
+        }
+        Some(left) => format!("{nobody}; {left} events are left for the group"),
+        None => nobody.to_owned(),
     }
 }
 
