@@ -44,6 +44,7 @@ mod explain;
 ))]
 mod explain_brokers;
 mod failures;
+mod foreign_letters;
 mod health;
 mod import_export;
 mod import_once;

@@ -123,6 +123,8 @@ pub enum DeathCause {
     Age,
     /// The process died with it, time and again.
     Crash,
+    /// It was handed back or parked, and no handler of the group wants its type.
+    Unwanted,
 }
 
 impl DeathCause {
@@ -134,6 +136,7 @@ impl DeathCause {
             Self::Unreadable => "unreadable",
             Self::Age => "age",
             Self::Crash => "crash",
+            Self::Unwanted => "unwanted",
         }
     }
 }

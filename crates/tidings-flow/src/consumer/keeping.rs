@@ -12,6 +12,9 @@ use tokio::sync::oneshot;
 /// Stands in the place of an attempt number: the event was given up, and its settlement may not have reached the broker. Within what every database takes for a number.
 pub(super) const GIVEN_UP: u32 = i32::MAX as u32;
 
+/// Stands in the place of the index of a handler: none was asked.
+pub(super) const NO_HANDLER: usize = usize::MAX;
+
 /// How long it is remembered that an event was given up: by then every broker has its settlement.
 const GIVEN_UP_KEPT: Duration = Duration::from_secs(30);
 
@@ -27,6 +30,8 @@ pub(super) struct Kept {
     pub(super) rounds: u32,
     pub(super) deaths: u32,
     pub(super) letter: Option<String>,
+    /// Whether no handler of the group wants an event of its type.
+    pub(super) unwanted: bool,
 }
 
 /// A change that waits to be made.

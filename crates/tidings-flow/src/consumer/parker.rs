@@ -307,20 +307,22 @@ impl Parker {
             None => LaneKey(pipeline.hasher.hash_one(lane.lane)),
         };
         let mut items = Vec::with_capacity(ready.len());
-        let mut unwanted = Vec::new();
         for row in ready {
-            let route = match row.problem {
+            let wanted = match row.problem {
                 None => self.routes.of(&pipeline, row.envelope.event_type()),
                 Some(_) => Some(self.routes.any()),
             };
+            // A row that nobody wants takes its turn as well: it is given up there, since nothing handled it.
+            let route = wanted.unwrap_or(self.routes.any());
             let attempts = row.attempts;
-            match route {
-                Some(route) => items.push((route.class, attempts, work_of(row, route.handler))),
-                None => unwanted.push(row),
+            let mut work = work_of(row, route.handler);
+            if let Some(kept) = &mut work.kept {
+                kept.unwanted = wanted.is_none();
             }
+            items.push((route.class, attempts, work));
         }
         let mut state = pipeline.lock();
-        let count = items.len() + unwanted.len();
+        let count = items.len();
         if count == 0 || state.draining {
             state.parked.fetched_nothing(lane.lane, is_empty, turn);
             pipeline.wake_after(state);
@@ -329,10 +331,6 @@ impl Parker {
         let has_live = state.table.has(key);
         state.parked.fetched(lane.lane, count, has_live);
         state.table.deliver_ahead(key, items.into_iter());
-        for row in unwanted {
-            state.counts.skipped += 1;
-            state.finish_row(&kept_of(&row), &row.envelope, pipeline.clock.elapsed());
-        }
         pipeline.wake_after(state);
     }
 
@@ -360,18 +358,15 @@ fn ready_rows(mut rows: Vec<ParkedDelivery>) -> Vec<ParkedDelivery> {
     rows
 }
 
-fn kept_of(row: &ParkedDelivery) -> Kept {
-    Kept {
+fn work_of(row: ParkedDelivery, handler: usize) -> Work {
+    let kept = Kept {
         id: row.id,
         lane: row.lane,
         rounds: row.rounds,
         deaths: row.deaths,
-        letter: row.letter.clone(),
-    }
-}
-
-fn work_of(row: ParkedDelivery, handler: usize) -> Work {
-    let kept = kept_of(&row);
+        letter: row.letter,
+        unwanted: false,
+    };
     Work {
         // Never told to the broker: what comes from the store is told to the store.
         token: Token(0),

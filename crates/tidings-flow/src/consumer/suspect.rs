@@ -5,7 +5,7 @@
 //! them: an attempt at one is always noted before.
 
 use super::handling::Handling;
-use super::keeping::Then;
+use super::keeping::{NO_HANDLER, Then};
 use super::lane::Running;
 use super::pipeline::{Completion, Pipeline, Work};
 use super::policy::{Decision, Trial};
@@ -28,6 +28,9 @@ impl Pipeline {
     pub(super) async fn handle_suspect(&self, mut running: Running<Work>) -> Completion {
         if self.may_be_elsewhere(&running.item) {
             return self.leave_row(&running);
+        }
+        if running.item.kept.as_ref().is_some_and(|kept| kept.unwanted) {
+            return self.bury_unwanted(running);
         }
         let noted = running.attempt.saturating_sub(1);
         let died = deaths_of(&running.item, noted);
@@ -78,6 +81,16 @@ impl Pipeline {
             Some(error) => Err(error),
         };
         self.conclude(handling, result).await
+    }
+
+    /// Gives a row up that no handler wants, without an attempt: nothing handled it, so that persons must find it among the dead letters.
+    fn bury_unwanted(&self, mut running: Running<Work>) -> Completion {
+        running.attempt = running.attempt.saturating_sub(1);
+        running.item.handler = NO_HANDLER;
+        let event_type = running.item.envelope.event_type();
+        let reason = format!("no handler of the group wants {event_type}");
+        let failure = HandlerError::permanent_message(reason);
+        self.bury(running, &failure, DeathCause::Unwanted)
     }
 
     /// Whether another instance may have taken a row over: the lease under which it was fetched is over.

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::dead_letter::DeadLetter;
+use crate::fakes::failures::FakeFailures;
 use crate::fakes::garbage;
 use crate::handler::BatchHandler;
 use std::collections::HashSet;
+use tidings_core::store::DeathCause;
 
 type BatchFunction = dyn Fn(&HandlerContext) -> HandlerResult + Send + Sync;
 
@@ -211,4 +213,25 @@ async fn a_message_that_is_no_event_is_left_out_of_the_call() {
     handled.sort();
     assert_eq!(handled, ["evt-1", "evt-3"]);
     assert_eq!(consumer.stats().dead_lettered, 2);
+}
+
+#[tokio::test]
+async fn a_row_that_a_batch_handler_does_not_want_is_given_up() {
+    let stage = Stage::new();
+    let calls = Seen::default();
+    let store = FakeFailures::new(&stage.clock);
+    super::parking::park_unwanted(&store).await;
+    let batch = Arc::new(TestBatch::of(&calls, |_| Ok(())));
+    let builder = stage.builder("group").batch_handler(batch);
+    let consumer = builder
+        .failures(Arc::new(store.clone()))
+        .start()
+        .await
+        .unwrap();
+    stage
+        .until("it is given up", || consumer.stats().dead_lettered == 1)
+        .await;
+
+    assert_eq!(calls.len(), 0);
+    assert_eq!(store.lock().letters[0].cause, DeathCause::Unwanted);
 }

@@ -6,7 +6,9 @@ use crate::fakes::failures::FakeFailures;
 use crate::fakes::garbage;
 use std::collections::HashMap;
 use tidings_core::broker::KeyOrder;
-use tidings_core::store::{DeathCause, Decision, StoreError};
+use tidings_core::store::{
+    DeathCause, Decision, FailureChange, FailureStore, LaneId, ParkedDelivery, ParkedId, StoreError,
+};
 use tidings_core::{DedupeKey, codes};
 
 /// A stage with a store, for one attempt in place and one ten seconds later.
@@ -221,6 +223,58 @@ async fn a_discarded_event_frees_its_key_and_a_replay_passes_over_it() {
 
     assert_eq!(parked.seen.all(), ["evt-1 at 1 fails", "evt-2 at 1 ok"]);
     assert_eq!(consumer.stats().skipped, 1);
+}
+
+/// It was handed back, or parked, when the group had other handlers.
+#[tokio::test]
+async fn a_row_that_no_handler_wants_is_given_up_and_not_taken_for_handled() {
+    let parked = Parked::new();
+    park_unwanted(&parked.store).await;
+    let seen = parked.seen.clone();
+    let handler = TestHandler::of("a.b", move |context| {
+        seen.note(context.envelope.event_id());
+        async { Ok(()) }
+    });
+    let builder = parked.stage.builder("group").handler(Arc::new(handler));
+    let store = Arc::new(parked.store.clone());
+    let consumer = builder.failures(store).start().await.unwrap();
+    parked
+        .stage
+        .until("it is given up", || consumer.stats().dead_lettered == 1)
+        .await;
+    parked.publish([8]);
+    parked.stage.idle(&consumer).await;
+
+    assert!(parked.seen.all().is_empty(), "its key waits");
+    assert_eq!(parked.store.parked_ids(), ["evt-7", "evt-8"]);
+    let state = parked.store.lock();
+    let letter = &state.letters[0];
+    assert_eq!(letter.reasons, ["no handler of the group wants c.d"]);
+    assert_eq!(letter.cause, DeathCause::Unwanted);
+    assert_eq!((letter.handler.as_str(), letter.delivery.attempts), ("", 0));
+}
+
+/// Parks an event of the type `c.d` that is due.
+pub(super) async fn park_unwanted(store: &FakeFailures) {
+    let envelope = event("c.d", Some("k"), 7);
+    let delivery = ParkedDelivery {
+        id: ParkedId(0),
+        lane: LaneId::of(&envelope),
+        envelope,
+        problem: None,
+        position: None,
+        attempts: 0,
+        rounds: 0,
+        deaths: 1,
+        history: Vec::new(),
+        due: None,
+        letter: Some("letter".to_owned()),
+    };
+    let change = FailureChange::Park {
+        deliveries: vec![delivery],
+        due_in: Some(Duration::ZERO),
+    };
+    store.apply("group", &[change]).await.unwrap();
 }
 
 #[tokio::test]
