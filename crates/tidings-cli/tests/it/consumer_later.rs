@@ -5,12 +5,13 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Notes each attempt; fails as often as the type's first number says, and writes the event down when it does not.
+/// Notes each attempt; what it does is said by the first word of the event's id.
 const HANDLER: &str = r#"cat > /dev/null
 echo "$TIDINGS_EVENT_ID $TIDINGS_ATTEMPT" >> "$1.attempts"
 case "$TIDINGS_EVENT_ID" in
   bad-*) [ "$TIDINGS_ATTEMPT" -gt 3 ] || exit 75 ;;
   never-*) exit 75 ;;
+  slow-*) while [ ! -e "$1.go" ]; do sleep 0.02; done ;;
 esac
 echo "$TIDINGS_EVENT_ID" >> "$1"
 "#;
@@ -133,4 +134,25 @@ fn an_event_given_up_holds_its_key_and_the_others_go_on() {
     )
     .ok();
     assert_eq!(lines(&place.file("done")), ["good-b-1", "good-c-2"]);
+}
+
+#[test]
+fn an_event_that_is_skipped_ahead_of_a_running_group_is_not_handled() {
+    let place = Place::new();
+    let done = place.file("done");
+    place.import(&(event("slow-a-1", "a") + &event("good-a-2", "a") + &event("good-a-3", "a")));
+    let running = run(&place, &[]).start();
+    until("the first is being handled", || {
+        !lines(&place.file("done.attempts")).is_empty()
+    });
+
+    let skip = [
+        "consumer", "skip", "later", "good-a-2", "--reason", "a test",
+    ];
+    tidings(skip).data(&place.data()).ok();
+    running.heard("passed over  good-a-2");
+    place.write("done.go", "");
+
+    until("the rest is handled", || lines(&done).len() == 2);
+    assert_eq!(lines(&done), ["slow-a-1", "good-a-3"]);
 }

@@ -216,6 +216,8 @@ pub struct FailureState {
     pub attempts: HashMap<DedupeKey, u32>,
     /// What persons decided.
     pub decisions: HashMap<DedupeKey, Decision>,
+    /// What [`Due::decided`] was before they were read.
+    pub decided: String,
 }
 
 /// What is to be done now.
@@ -227,6 +229,8 @@ pub struct Due {
     pub next_in: Option<Duration>,
     /// Why the group is paused, if a person paused it.
     pub paused: Option<String>,
+    /// Differs from before once persons have decided something, of this group or another; it tells nothing else.
+    pub decided: String,
 }
 
 /// A circuit of a group that is not closed: nearly everything fails, and the group waits.
@@ -265,6 +269,14 @@ pub trait FailureStore: Send + Sync {
         group: &'a str,
         changes: &'a [FailureChange],
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// What persons decided of events of a group, for one that runs and learns that they decided something.
+    fn decisions<'a>(
+        &'a self,
+        group: &'a str,
+    ) -> BoxFuture<'a, Result<HashMap<DedupeKey, Decision>, StoreError>> {
+        Box::pin(async move { Ok(self.state(group).await?.decisions) })
+    }
 
     /// Which lanes are due, at most so many.
     fn due<'a>(&'a self, group: &'a str, limit: u32) -> BoxFuture<'a, Result<Due, StoreError>>;

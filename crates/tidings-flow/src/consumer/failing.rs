@@ -429,6 +429,28 @@ impl super::pipeline::State {
         Some((work, failures))
     }
 
+    /// Takes out of the lanes what a person discarded while it waited there; what runs is not interrupted, and a row of the store is out of it already.
+    pub(super) fn pass_over(&mut self) -> Vec<Decided> {
+        if self.decisions.is_empty() {
+            return Vec::new();
+        }
+        let decisions = &self.decisions;
+        let discarded = self.table.withdraw(|work| {
+            let event = DedupeKey::of(&work.envelope);
+            work.kept.is_none() && decisions.get(&event) == Some(&store::Decision::Discarded)
+        });
+        let mut decided = Vec::with_capacity(discarded.len());
+        for work in discarded {
+            self.counts.skipped += 1;
+            // Attempts that failed before are forgotten with it.
+            let event = DedupeKey::of(&work.envelope);
+            let change = FailureChange::Succeeded { event };
+            self.keep.push(change, Then::Ack(work.token));
+            decided.push(Decided(work.envelope, None));
+        }
+        decided
+    }
+
     /// Gives a delivery back to the broker.
     pub(super) fn release_one(&mut self, work: &Work) {
         if work.kept.is_none() {

@@ -52,6 +52,7 @@ pub(super) async fn learn(pipeline: &Pipeline) {
                 state.doubtful.extend(doubtful);
                 state.attempts = found.attempts;
                 state.decisions = found.decisions;
+                state.decided = found.decided;
                 state.loaded = true;
                 pipeline.wake_after(state);
                 return;
@@ -106,6 +107,7 @@ pub(super) async fn pick_up(pipeline: Arc<Pipeline>, store: Arc<dyn FailureStore
         )
         .into(),
         refreshed: pipeline.clock.elapsed(),
+        heeds_at: Duration::ZERO,
         told: None,
         pipeline,
         store,
@@ -134,6 +136,8 @@ struct Parker {
     owner: Arc<str>,
     /// When what is parked was last compared as a whole.
     refreshed: Duration,
+    /// Until when decisions are not read again.
+    heeds_at: Duration,
     /// What the store knows of the circuit; `None` before it was told anything.
     told: Option<Option<OpenCircuit>>,
 }
@@ -159,6 +163,7 @@ impl Parker {
         let limit = u32::try_from(busy + LANES_MAX).unwrap_or(u32::MAX);
         let due = self.store.due(group, limit).await?;
         pipeline.set_paused_by(due.paused.as_deref());
+        self.heed(due.decided).await?;
         let mut entered = 0;
         // While nothing is tried, what is parked stays where it is.
         let holds = pipeline.lock().circuit.holds();
@@ -237,6 +242,30 @@ impl Parker {
         let doubtful = state.parked.reconcile(&found.lanes, turn);
         state.doubtful.extend(doubtful);
         pipeline.wake_after(state);
+        Ok(())
+    }
+
+    /// Learns what persons decided, if they decided something, and passes over what is discarded and not started yet.
+    async fn heed(&mut self, decided: String) -> Result<(), StoreError> {
+        let pipeline = Arc::clone(&self.pipeline);
+        let now = pipeline.clock.elapsed();
+        if pipeline.lock().decided == decided || now < self.heeds_at {
+            return Ok(());
+        }
+        let decisions = self.store.decisions(pipeline.group.as_str()).await?;
+        // A redrive of many decides something all the time: reading it takes a tenth of this task at most.
+        let after = pipeline.clock.elapsed();
+        let took = after.saturating_sub(now);
+        self.heeds_at = after + PARKED_LOOK_IDLE_INTERVAL.max(took * 10);
+        let mut state = pipeline.lock();
+        state.decisions = decisions;
+        state.decided = decided;
+        let passed_over = state.pass_over();
+        pipeline.wake_idle_waiter(&state);
+        pipeline.wake_after(state);
+        for decided in passed_over {
+            pipeline.notice(decided.notice());
+        }
         Ok(())
     }
 

@@ -145,6 +145,7 @@ impl Pipeline {
             lead: None,
             attempts: HashMap::new(),
             decisions: HashMap::new(),
+            decided: String::new(),
             loaded: !has_store,
             waits_for_time: has_store,
             parker_waits_for_room: false,

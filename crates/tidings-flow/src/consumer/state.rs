@@ -119,6 +119,8 @@ pub(super) struct State {
     pub(super) attempts: HashMap<DedupeKey, u32>,
     /// What persons decided of events.
     pub(super) decisions: HashMap<DedupeKey, Decision>,
+    /// What the store said of the decisions when they were read.
+    pub(super) decided: String,
     /// Whether the store was asked what is there for the group; without a store there is nothing to ask.
     pub(super) loaded: bool,
     /// Whether a parked delivery waits for its time, as far as is known.

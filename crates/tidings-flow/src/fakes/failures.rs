@@ -133,6 +133,11 @@ impl FailuresState {
         }
     }
 
+    /// No decision is ever taken back.
+    fn decided(&self) -> String {
+        self.decisions.len().to_string()
+    }
+
     fn is_head(&self, row: &ParkedDelivery) -> bool {
         let head = self.parked.iter().find(|other| other.lane == row.lane);
         head.is_some_and(|head| head.id == row.id)
@@ -267,6 +272,7 @@ impl FailureStore for FakeFailures {
                 lanes: lanes.into_iter().map(|lane| state.lane(lane)).collect(),
                 attempts: state.attempts.clone(),
                 decisions: state.decisions.clone(),
+                decided: state.decided(),
             })
         })
     }
@@ -317,6 +323,7 @@ impl FailureStore for FakeFailures {
                         .map(|(due, _)| Duration::from_micros(micros(*due)))
                         .min(),
                     paused: state.paused.clone(),
+                    decided: state.decided(),
                 }
             };
             self.pause().await;

@@ -22,13 +22,15 @@ use crate::many::ManyStatement;
 use crate::publish::Outbox;
 use crate::schema::{self, Part};
 use crate::statement::Statement;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::store::{
-    DeadLetterStore, Due, FailureChange, FailureState, FailureStore, ForeignLetter, LaneId, Letter,
-    LetterCluster, LetterFilter, LetterTally, OpenCircuit, Operator, OperatorAction,
-    ParkedDelivery, PausedGroup, RedriveOutcome, StoreError, Verdict, Waiting, WaitingFilter,
+    DeadLetterStore, Decision, Due, FailureChange, FailureState, FailureStore, ForeignLetter,
+    LaneId, Letter, LetterCluster, LetterFilter, LetterTally, OpenCircuit, Operator,
+    OperatorAction, ParkedDelivery, PausedGroup, RedriveOutcome, StoreError, Verdict, Waiting,
+    WaitingFilter,
 };
 use tidings_core::{BoxFuture, DedupeKey, Envelope};
 
@@ -64,6 +66,7 @@ struct Statements {
     letter_new: ManyStatement,
     lanes: Statement,
     decisions: Statement,
+    decided: Statement,
     due: Statement,
     due_next: Statement,
     paused: Statement,
@@ -94,6 +97,7 @@ impl Statements {
             letter_new: many(include_str!("../../sql/failure/letter_new.sql")),
             lanes: of(include_str!("../../sql/failure/lanes.sql")),
             decisions: of(include_str!("../../sql/failure/decisions.sql")),
+            decided: of(include_str!("../../sql/failure/decided.sql")),
             due: of(include_str!("../../sql/failure/due.sql")),
             due_next: of(include_str!("../../sql/failure/due_next.sql")),
             paused: of(include_str!("../../sql/failure/paused.sql")),
@@ -200,6 +204,13 @@ impl FailureStore for Failures {
         changes: &'a [FailureChange],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(self.make(group, changes))
+    }
+
+    fn decisions<'a>(
+        &'a self,
+        group: &'a str,
+    ) -> BoxFuture<'a, Result<HashMap<DedupeKey, Decision>, StoreError>> {
+        Box::pin(self.read_decisions(group))
     }
 
     fn due<'a>(&'a self, group: &'a str, limit: u32) -> BoxFuture<'a, Result<Due, StoreError>> {

@@ -27,7 +27,27 @@ impl Failures {
         let statements = self.statements();
         let lanes = self.ask(&statements.lanes, &consumer).await?;
         let attempts = self.ask(&statements.attempts, &consumer).await?;
-        let decisions = self.ask(&statements.decisions, &consumer).await?;
+        let decided = self.read_decided().await?;
+        Ok(FailureState {
+            lanes: lanes.into_iter().filter_map(lane_of).collect(),
+            attempts: attempts
+                .into_iter()
+                .filter_map(|mut row| {
+                    let attempts = u32::try_from(row.count(1)).unwrap_or(u32::MAX);
+                    Some((event_of(&mut row)?, attempts))
+                })
+                .collect(),
+            decisions: self.read_decisions(group).await?,
+            decided,
+        })
+    }
+
+    pub(super) async fn read_decisions(
+        &self,
+        group: &str,
+    ) -> Result<HashMap<DedupeKey, Decision>, StoreError> {
+        let consumer = [("consumer", Bind::text(group))];
+        let decisions = self.ask(&self.statements().decisions, &consumer).await?;
         let decided = decisions.into_iter().filter_map(|mut row| {
             let event = event_of(&mut row)?;
             let decision = match row.text(1) {
@@ -39,17 +59,17 @@ impl Failures {
             };
             Some((event, decision))
         });
-        Ok(FailureState {
-            lanes: lanes.into_iter().filter_map(lane_of).collect(),
-            attempts: attempts
-                .into_iter()
-                .filter_map(|mut row| {
-                    let attempts = u32::try_from(row.count(1)).unwrap_or(u32::MAX);
-                    Some((event_of(&mut row)?, attempts))
-                })
-                .collect(),
-            decisions: decided.collect(),
-        })
+        Ok(decided.collect())
+    }
+
+    /// Looks at the newest actions rather than at the newest one: of two transactions the one with the lower number may be the last to commit.
+    async fn read_decided(&self) -> Result<String, StoreError> {
+        let rows = self.ask(&self.statements().decided, &[]).await?;
+        let decided = rows.first().map(|row| {
+            let ends = (row.int(1).unwrap_or(0), row.int(2).unwrap_or(0));
+            format!("{} from {} to {}", row.count(0), ends.0, ends.1)
+        });
+        Ok(decided.unwrap_or_default())
     }
 
     pub(super) async fn read_due(&self, group: &str, limit: u32) -> Result<Due, StoreError> {
@@ -68,6 +88,7 @@ impl Failures {
                 .and_then(|row| row.int(0))
                 .map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))),
             paused: paused.into_iter().next().and_then(|mut row| row.text(0)),
+            decided: self.read_decided().await?,
         })
     }
 

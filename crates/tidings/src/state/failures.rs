@@ -1,12 +1,14 @@
 //! What groups could not handle yet, in `state.db` of a folder that this process owns: looked at without making the database, which is made when the first failure is noted.
 
 use super::outbox::StateOutbox;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidings_core::BoxFuture;
 use tidings_core::DedupeKey;
 use tidings_core::store::{
-    Due, FailureChange, FailureState, FailureStore, LaneId, OpenCircuit, ParkedDelivery, StoreError,
+    Decision, Due, FailureChange, FailureState, FailureStore, LaneId, OpenCircuit, ParkedDelivery,
+    StoreError,
 };
 use tidings_sql::Failures;
 use tokio::sync::OnceCell;
@@ -74,6 +76,18 @@ impl FailureStore for StateFailures {
         changes: &'a [FailureChange],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move { self.opened().await?.apply(group, changes).await })
+    }
+
+    fn decisions<'a>(
+        &'a self,
+        group: &'a str,
+    ) -> BoxFuture<'a, Result<HashMap<DedupeKey, Decision>, StoreError>> {
+        Box::pin(async move {
+            match self.known().await? {
+                Some(failures) => failures.decisions(group).await,
+                None => Ok(HashMap::new()),
+            }
+        })
     }
 
     fn due<'a>(&'a self, group: &'a str, limit: u32) -> BoxFuture<'a, Result<Due, StoreError>> {

@@ -225,6 +225,48 @@ async fn a_discarded_event_frees_its_key_and_a_replay_passes_over_it() {
     assert_eq!(consumer.stats().skipped, 1);
 }
 
+/// It waits in memory behind one that is being handled when a person decides.
+#[tokio::test]
+async fn an_event_that_is_skipped_ahead_of_a_running_group_is_passed_over() {
+    let parked = Parked::new();
+    parked.publish([1, 2]);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let (seen, opened) = (parked.seen.clone(), Arc::clone(&gate));
+    let handler = TestHandler::of("**", move |context| {
+        seen.note(context.envelope.event_id());
+        let opened = Arc::clone(&opened);
+        async move {
+            opened.notified().await;
+            Ok(())
+        }
+    });
+    let builder = parked.stage.builder("group").handler(Arc::new(handler));
+    let store = Arc::new(parked.store.clone());
+    let consumer = builder.failures(store).start().await.unwrap();
+    parked
+        .stage
+        .until("the first is being handled", || parked.seen.len() == 1)
+        .await;
+
+    for number in [2, 3] {
+        let skipped = DedupeKey::of(&event("a.b", Some("k"), number));
+        let decisions = &mut parked.store.lock().decisions;
+        decisions.insert(skipped, Decision::Discarded);
+    }
+    parked
+        .stage
+        .until("it is passed over", || consumer.stats().skipped == 1)
+        .await;
+    // One that comes later is known by then.
+    parked.publish([3]);
+    gate.notify_one();
+    parked.stage.idle(&consumer).await;
+
+    assert_eq!(parked.seen.all(), ["evt-1"]);
+    assert_eq!(consumer.stats().skipped, 2);
+    assert_eq!(parked.stage.broker.lock().acked.len(), 3);
+}
+
 /// It was handed back, or parked, when the group had other handlers.
 #[tokio::test]
 async fn a_row_that_no_handler_wants_is_given_up_and_not_taken_for_handled() {

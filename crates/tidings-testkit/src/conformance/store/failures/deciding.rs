@@ -178,6 +178,7 @@ pub(super) async fn died_again(place: Place) {
 pub(super) async fn discarded(place: Place) {
     held_lane(&place).await;
     let verdicts = [verdict(&place.letter("a").await)];
+    let before = place.failures.due(GROUP, 1).await.unwrap().decided;
 
     let done = place.letters.discard(&verdicts, &operator()).await.unwrap();
     let again = place.beside.discard(&verdicts, &operator()).await.unwrap();
@@ -192,6 +193,11 @@ pub(super) async fn discarded(place: Place) {
     let state = place.failures.state(GROUP).await.unwrap();
     let key = DedupeKey::of(&event("a", "k"));
     assert_eq!(state.decisions.get(&key), Some(&Decision::Discarded));
+    let due = place.failures.due(GROUP, 1).await.unwrap();
+    assert_ne!(due.decided, before, "who runs learns that it is so");
+    assert_eq!(due.decided, state.decided);
+    let decisions = place.failures.decisions(GROUP).await.unwrap();
+    assert_eq!(decisions, state.decisions);
 }
 
 pub(super) async fn edited(place: Place) {
@@ -200,6 +206,7 @@ pub(super) async fn edited(place: Place) {
     for (id, key) in [("a", "k"), ("free", "f")] {
         let copy = event(&format!("{id}-copy"), key);
         let found = verdict(&place.letter(id).await);
+        let before = place.failures.due(GROUP, 1).await.unwrap().decided;
 
         let done = place.letters.edit(&found, &copy, &operator()).await;
         let again = place.beside.edit(&found, &copy, &operator()).await;
@@ -213,6 +220,7 @@ pub(super) async fn edited(place: Place) {
         assert_eq!(head.envelope, copy, "it stands in the place");
         assert_eq!((head.attempts, head.letter), (0, None));
         let state = place.failures.state(GROUP).await.unwrap();
+        assert_ne!(state.decided, before, "who runs learns that it is so");
         let of_event = state.decisions.get(&DedupeKey::of(&event(id, key)));
         assert_eq!(of_event, Some(&Decision::Edited(Box::new(copy))));
     }
