@@ -191,7 +191,11 @@ fn a_limit_leaves_the_rest_and_a_rate_takes_its_time() {
         planned["skipped"],
         json!([{"reason": "beyond the limit", "count": 23}])
     );
-    assert_eq!(done["redriven"], 7, "{done}");
+    assert_eq!(
+        (&done["selected"], &done["redriven"]),
+        (&json!(30), &json!(7))
+    );
+    assert_eq!(done["skipped"], planned["skipped"]);
     assert_eq!(waiting(&place).len(), 7);
     assert_eq!(waiting(&place)[0], "evt-0", "the oldest first");
 }
@@ -359,4 +363,44 @@ fn a_person_decides_beside_a_running_owner() {
         counted.stdout.contains('2')
     });
     drop(owner);
+}
+
+#[test]
+fn a_discard_that_is_only_tried_says_what_it_would_do_and_changes_nothing() {
+    let place = Place::new();
+    dead(&place, 3);
+    assert_eq!(dlq(&place, &["redrive", "evt-2"])["redriven"], 1);
+
+    let planned = dlq(&place, &["discard", "--consumer", "shipping", "--dry-run"]);
+    let forced = dlq(&place, &["discard", "--all", "--force", "--dry-run"]);
+
+    assert_eq!(
+        (&planned["selected"], &planned["would_discard"]),
+        (&json!(3), &json!(2))
+    );
+    let skipped = json!([{"reason": "redriven already, and not handled yet", "count": 1}]);
+    assert_eq!(planned["skipped"], skipped);
+    assert_eq!(planned["discarded"], Value::Null);
+    assert_eq!(forced["would_discard"], 3);
+    assert_eq!(
+        dlq(&place, &["ls", "--status", "open"])
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    let done = [
+        "discard",
+        "--consumer",
+        "shipping",
+        "--yes",
+        "--reason",
+        "old",
+    ];
+    let done = dlq(&place, &done);
+    assert_eq!(
+        (&done["selected"], &done["discarded"]),
+        (&json!(3), &json!(2))
+    );
+    assert_eq!(done["skipped"], skipped);
 }

@@ -313,10 +313,11 @@ pub trait DeadLetterStore: Send + Sync {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<LetterCluster>, StoreError>>;
 
-    /// How many there are, by group, status and number of redrives.
+    /// How many there are of those behind `after`, by group, status and number of redrives.
     fn tally<'a>(
         &'a self,
         filter: &'a LetterFilter,
+        after: i64,
     ) -> BoxFuture<'a, Result<Vec<LetterTally>, StoreError>>;
 
     /// Hands dead letters back to the groups that gave them up, and to them only; answers the ids of those that it handed back. Each is due at once if nothing of

@@ -24,7 +24,7 @@ pub use record::{
 };
 pub(crate) use record::{Death, History, cut_chain, fact_id};
 pub use redrive::{
-    DiscardReport, RedriveOptions, RedrivePlan, RedriveReport, discard, plan, redrive,
+    DiscardReport, RedriveOptions, RedrivePlan, RedriveReport, discard, plan, plan_discard, redrive,
 };
 pub use take_over::{TakeOverError, take_over};
 

@@ -12,8 +12,8 @@ use tidings_core::limits::{
 };
 use tidings_core::seam::{Chance, Clock};
 use tidings_core::store::{
-    DeadLetterStore, Letter, LetterFilter, LetterStatus, Operator, RedriveOutcome, StoreError,
-    Verdict,
+    DeadLetterStore, Letter, LetterFilter, LetterStatus, LetterTally, Operator, RedriveOutcome,
+    StoreError, Verdict,
 };
 use tidings_core::{Timestamp, event_id};
 
@@ -68,7 +68,7 @@ pub struct RedrivePlan {
 pub struct RedriveReport {
     /// Names the run in the history of each letter.
     pub run: String,
-    /// Letters that were looked at.
+    /// Letters that the filter means: those that were handed back, and those that were not.
     pub selected: u64,
     /// Letters that were handed back: durable, whether a consumer runs or not.
     pub redriven: u64,
@@ -79,6 +79,11 @@ pub struct RedriveReport {
     /// What had become of those handed back when the run ended.
     pub outcome: RedriveOutcome,
 }
+
+/// Why letters are left alone that come after so many as were asked for.
+const BEYOND_THE_LIMIT: &str = "beyond the limit";
+/// Why letters are left alone that come after those at which a run stopped.
+const STOPPED_BEFORE: &str = "the run stopped before";
 
 /// The filter with the statuses that a redrive is about: explicit ids mean whatever stands there, everything else what is not done with.
 fn meant(filter: &LetterFilter) -> LetterFilter {
@@ -114,31 +119,69 @@ pub async fn plan(
     filter: &LetterFilter,
     options: &RedriveOptions,
 ) -> Result<RedrivePlan, StoreError> {
+    let filter = meant(filter);
+    let limit = options.limit.unwrap_or(u64::MAX);
+    let mut whole = RedrivePlan::default();
+    for tally in store.tally(&filter, i64::MIN).await? {
+        whole.count(tally, options);
+    }
+    if whole.would_redrive <= limit {
+        return Ok(whole);
+    }
+    // Which ones are within the limit shows when they are looked at in the order of a run.
     let mut plan = RedrivePlan::default();
-    for tally in store.tally(&meant(filter)).await? {
-        plan.selected += tally.count;
-        match obstacle(tally.status, tally.redrives, options) {
-            Some(reason) => *plan.skipped.entry(reason).or_default() += tally.count,
-            None => {
-                plan.would_redrive += tally.count;
-                *plan.groups.entry(tally.group).or_default() += tally.count;
-                if tally.redrives > 0 {
-                    plan.redriven_before += tally.count;
-                }
-                let oldest = plan.oldest.unwrap_or(tally.oldest);
-                plan.oldest = Some(oldest.min(tally.oldest));
-                let newest = plan.newest.unwrap_or(tally.newest);
-                plan.newest = Some(newest.max(tally.newest));
+    let mut after = i64::MIN;
+    while plan.would_redrive < limit {
+        let page = store.letters(&filter, after, REDRIVE_BATCH_LETTERS).await?;
+        if page.is_empty() {
+            break;
+        }
+        for letter in page {
+            if plan.would_redrive < limit {
+                after = letter.number;
+                plan.count(tally_of(letter), options);
             }
         }
     }
-    let limit = options.limit.unwrap_or(u64::MAX);
-    if plan.would_redrive > limit {
-        let left = plan.would_redrive - limit;
-        plan.skipped.insert("beyond the limit".to_owned(), left);
-        plan.would_redrive = limit;
+    for tally in store.tally(&filter, after).await? {
+        plan.selected += tally.count;
+        let reason = obstacle(tally.status, tally.redrives, options);
+        let reason = reason.unwrap_or_else(|| BEYOND_THE_LIMIT.to_owned());
+        *plan.skipped.entry(reason).or_default() += tally.count;
     }
     Ok(plan)
+}
+
+impl RedrivePlan {
+    /// Counts letters that are within the limit.
+    fn count(&mut self, tally: LetterTally, options: &RedriveOptions) {
+        self.selected += tally.count;
+        if let Some(reason) = obstacle(tally.status, tally.redrives, options) {
+            *self.skipped.entry(reason).or_default() += tally.count;
+            return;
+        }
+        self.would_redrive += tally.count;
+        *self.groups.entry(tally.group).or_default() += tally.count;
+        if tally.redrives > 0 {
+            self.redriven_before += tally.count;
+        }
+        let oldest = self.oldest.unwrap_or(tally.oldest);
+        self.oldest = Some(oldest.min(tally.oldest));
+        let newest = self.newest.unwrap_or(tally.newest);
+        self.newest = Some(newest.max(tally.newest));
+    }
+}
+
+/// A letter as one of its kind.
+fn tally_of(letter: Letter) -> LetterTally {
+    LetterTally {
+        group: letter.group,
+        status: letter.status,
+        redrives: letter.redrives,
+        count: 1,
+        oldest: letter.died,
+        newest: letter.died,
+    }
 }
 
 /// Hands dead letters back, oldest first, telling after each batch how many were handed back so far.
@@ -174,7 +217,9 @@ pub async fn redrive(
         let page = store.letters(&filter, after, REDRIVE_BATCH_LETTERS).await?;
         let Some(last) = page.last() else { break };
         after = last.number;
-        if !run.page(page, progress).await? {
+        if let Some(reason) = run.page(page, progress).await? {
+            let rest = store.tally(&filter, after).await?;
+            run.leave(rest, reason);
             break;
         }
     }
@@ -195,12 +240,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Hands back what of a page can be; answers whether to go on.
+    /// Hands back what of a page can be; answers why the rest is left alone, if it is.
     async fn page(
         &mut self,
         page: Vec<Letter>,
         progress: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<&'static str>, StoreError> {
         let now = self.clock.now();
         let mut verdicts = Vec::new();
         for letter in &page {
@@ -212,20 +257,30 @@ impl Run<'_> {
         }
         let mut rest = verdicts.as_slice();
         while !rest.is_empty() {
-            let Some(room) = self.room().await? else {
-                return Ok(false);
+            let (room, reason) = match self.room().await? {
+                None => (0, STOPPED_BEFORE),
+                Some(room) => (room, BEYOND_THE_LIMIT),
             };
             if room == 0 {
                 let left = u64::try_from(rest.len()).unwrap_or(u64::MAX);
-                self.skip("beyond the limit".to_owned(), left);
-                return Ok(false);
+                self.skip(reason.to_owned(), left);
+                return Ok(Some(reason));
             }
             let (some, others) = rest.split_at(room.min(rest.len()));
             self.hand_back(some).await?;
             progress(self.report.redriven);
             rest = others;
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// Counts the letters behind the last one that was looked at.
+    fn leave(&mut self, rest: Vec<LetterTally>, reason: &str) {
+        for tally in rest {
+            self.report.selected += tally.count;
+            let obstacle = obstacle(tally.status, tally.redrives, self.options);
+            self.skip(obstacle.unwrap_or_else(|| reason.to_owned()), tally.count);
+        }
     }
 
     fn skip(&mut self, reason: String, count: u64) {
@@ -349,6 +404,39 @@ fn whole(due: f64) -> usize {
     due
 }
 
+/// Why a letter is not discarded; `None` if it is.
+fn kept(status: LetterStatus, force: bool) -> Option<String> {
+    if force && status == LetterStatus::Redriven {
+        return None;
+    }
+    let options = RedriveOptions {
+        force: true,
+        ..RedriveOptions::default()
+    };
+    obstacle(status, 0, &options)
+}
+
+/// Says what [`discard`] would do, and changes nothing.
+///
+/// **Errors**: the store's.
+///
+/// **Cancel**: no effect.
+pub async fn plan_discard(
+    store: &dyn DeadLetterStore,
+    filter: &LetterFilter,
+    force: bool,
+) -> Result<DiscardReport, StoreError> {
+    let mut report = DiscardReport::default();
+    for tally in store.tally(&meant(filter), i64::MIN).await? {
+        report.selected += tally.count;
+        match kept(tally.status, force) {
+            None => report.discarded += tally.count,
+            Some(reason) => *report.skipped.entry(reason).or_default() += tally.count,
+        }
+    }
+    Ok(report)
+}
+
 /// Gives dead letters up for good; what waits behind them goes on. Letters that are handed back and not handled yet are left alone unless forced.
 ///
 /// **Errors**: the store's; what was discarded before stays discarded.
@@ -374,14 +462,9 @@ pub async fn discard(
         let mut verdicts = Vec::new();
         for letter in &page {
             report.selected += 1;
-            let is_free = letter.status == LetterStatus::Open
-                || (force && letter.status == LetterStatus::Redriven);
-            if is_free {
-                verdicts.push(verdict(letter, Decided::Discarded, operator, now));
-            } else {
-                let options = RedriveOptions::default();
-                let reason = obstacle(letter.status, 0, &options).unwrap_or_default();
-                *report.skipped.entry(reason).or_default() += 1;
+            match kept(letter.status, force) {
+                None => verdicts.push(verdict(letter, Decided::Discarded, operator, now)),
+                Some(reason) => *report.skipped.entry(reason).or_default() += 1,
             }
         }
         if verdicts.is_empty() {

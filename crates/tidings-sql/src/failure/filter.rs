@@ -14,7 +14,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    fn add(&mut self, condition: &str, name: &'static str, value: Bind) {
+    pub(super) fn add(&mut self, condition: &str, name: &'static str, value: Bind) {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
         self.values.push((name, value));

@@ -98,8 +98,13 @@ impl Failures {
     pub(super) async fn read_tally(
         &self,
         wanted: &LetterFilter,
+        after: i64,
     ) -> Result<Vec<LetterTally>, StoreError> {
-        let conditions = self.conditions(wanted).await?;
+        let mut conditions = self.conditions(wanted).await?;
+        // Without it the index by status answers alone.
+        if after > i64::MIN {
+            conditions.add("number > :after", "after", Bind::Int(after));
+        }
         let template = include_str!("../../sql/failure/tally.sql");
         let rows = self.look(template, conditions, &[]).await?;
         rows.into_iter()

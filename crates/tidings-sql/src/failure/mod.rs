@@ -285,8 +285,9 @@ impl DeadLetterStore for Failures {
     fn tally<'a>(
         &'a self,
         filter: &'a LetterFilter,
+        after: i64,
     ) -> BoxFuture<'a, Result<Vec<LetterTally>, StoreError>> {
-        Box::pin(self.read_tally(filter))
+        Box::pin(self.read_tally(filter, after))
     }
 
     fn redrive<'a>(

@@ -2,11 +2,11 @@
 
 use crate::place::{Counting, KINDS, Place};
 use tidings_core::store::{
-    DeadLetterStore as _, DeathCause, DeathRecord, FailedAttempt, FailureChange, FailureStore,
-    LaneId, LetterFilter, Operator, ParkedDelivery, ParkedId,
+    DeadLetterStore, DeathCause, DeathRecord, FailedAttempt, FailureChange, FailureStore, LaneId,
+    LetterFilter, Operator, ParkedDelivery, ParkedId,
 };
 use tidings_core::{Envelope, Timestamp};
-use tidings_flow::dead_letter::{self, RedriveOptions, RedriveReport};
+use tidings_flow::dead_letter::{self, RedriveOptions, RedrivePlan, RedriveReport};
 use tidings_flow::runtime::SystemClock;
 use tidings_sql::schema::{self, Part};
 use tidings_sql::{Failures, Kind};
@@ -57,7 +57,11 @@ fn delivery(number: u64) -> ParkedDelivery {
 }
 
 async fn bury(failures: &Failures, count: u64) {
-    let deaths: Vec<_> = (0..count).map(|number| death(delivery(number))).collect();
+    bury_from(failures, 0, count).await;
+}
+
+async fn bury_from(failures: &Failures, from: u64, to: u64) {
+    let deaths: Vec<_> = (from..to).map(|number| death(delivery(number))).collect();
     failures.apply("shipping", &deaths).await.unwrap();
 }
 
@@ -102,6 +106,11 @@ async fn consume(failures: &Failures, failing: u64) {
     }
 }
 
+async fn plan(failures: &Failures, options: &RedriveOptions) -> RedrivePlan {
+    let filter = LetterFilter::default();
+    dead_letter::plan(failures, &filter, options).await.unwrap()
+}
+
 #[tokio::test]
 async fn what_dies_again_and_again_is_left_alone_unless_that_is_forced() {
     let (_place, failures) = fresh().await;
@@ -115,10 +124,7 @@ async fn what_dies_again_and_again_is_left_alone_unless_that_is_forced() {
         assert_eq!(handle(&failures, 1).await, 2);
     }
 
-    let filter = LetterFilter::default();
-    let plan = dead_letter::plan(&failures, &filter, &options)
-        .await
-        .unwrap();
+    let plan = plan(&failures, &options).await;
     let report = redrive(&failures, &options).await;
 
     assert_eq!((plan.selected, plan.would_redrive), (2, 0));
@@ -202,4 +208,43 @@ async fn a_second_death_tells_the_attempts_of_the_first_one_too() {
         assert_eq!(letter.history, expected, "{kind:?}");
         assert_eq!(letter.first_failed, Some(Timestamp::from_micros(10)));
     }
+}
+
+/// A page of letters is 500: the run used to count the pages that it looked at, and the plan all letters.
+#[tokio::test]
+async fn plan_and_run_say_the_same_of_letters_beyond_the_limit() {
+    let (_place, failures) = fresh().await;
+    for page in 0..4 {
+        bury_from(&failures, 500 * page, 500 * (page + 1)).await;
+    }
+    let only = |limit| RedriveOptions {
+        limit: Some(limit),
+        ..RedriveOptions::default()
+    };
+    // Three are handed back already.
+    assert_eq!(redrive(&failures, &only(3)).await.redriven, 3);
+    let everything = LetterFilter::default();
+    let letters = failures
+        .letters(&everything, i64::MIN, 2_000)
+        .await
+        .unwrap();
+
+    for (limit, newest) in [(7, 9), (600, 602)] {
+        let planned = plan(&failures, &only(limit)).await;
+
+        assert_eq!((planned.selected, planned.would_redrive), (2_000, limit));
+        assert_eq!(planned.groups.get("shipping"), Some(&limit));
+        assert_eq!(planned.oldest, Some(letters[3].died));
+        assert_eq!(planned.newest, Some(letters[newest].died));
+        assert!(planned.newest < Some(letters[1_999].died));
+        let beyond = planned.skipped.get("beyond the limit").copied();
+        assert_eq!(beyond, Some(2_000 - 3 - limit));
+    }
+    let options = only(600);
+    let planned = plan(&failures, &options).await;
+    let report = redrive(&failures, &options).await;
+    assert_eq!((report.selected, report.redriven), (2_000, 600));
+    assert_eq!(report.skipped, planned.skipped);
+    let rest = plan(&failures, &RedriveOptions::default()).await;
+    assert_eq!((rest.selected, rest.would_redrive), (2_000, 1_397));
 }

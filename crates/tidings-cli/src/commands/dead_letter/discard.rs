@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::output::{json, object, talk};
 use serde::Serialize;
 use std::process::ExitCode;
-use tidings::core::store::{DeadLetterStore as _, LetterFilter, LetterStatus};
+use tidings::core::store::LetterFilter;
 use tidings::dead_letter;
 use tidings::flow::runtime::SystemClock;
 
@@ -32,21 +32,16 @@ pub(crate) async fn run(global: &Global, arguments: DlqDiscard) -> Result<ExitCo
         ));
     }
     let failures = super::open(&arguments.place).await?;
-    let counted = super::unsettled(filter.clone(), !filter.ids.is_empty());
-    let (mut selected, mut open) = (0, 0);
-    for tally in failures.tally(&counted).await? {
-        selected += tally.count;
-        let is_free = tally.status == LetterStatus::Open
-            || (arguments.force && tally.status == LetterStatus::Redriven);
-        open += if is_free { tally.count } else { 0 };
-    }
+    let force = arguments.force;
+    let plan = dead_letter::plan_discard(&failures, &filter, force).await?;
+    let (mut selected, open) = (plan.selected, plan.discarded);
     let done = if arguments.dry_run {
         Done {
             dry_run: true,
             selected,
             would_discard: Some(open),
             discarded: None,
-            skipped: Vec::new(),
+            skipped: skipped(&plan.skipped),
         }
     } else {
         let operator = arguments.signature.operator_with_reason()?;
@@ -55,7 +50,6 @@ pub(crate) async fn run(global: &Global, arguments: DlqDiscard) -> Result<ExitCo
         let question = format!("Give {open} events up for good, never to be handled?");
         confirm(global, arguments.yes || is_named || open == 0, &question)?;
         let clock = SystemClock::new();
-        let force = arguments.force;
         let report = dead_letter::discard(&failures, &filter, force, &operator, &clock).await?;
         selected = report.selected;
         Done {
@@ -70,7 +64,7 @@ pub(crate) async fn run(global: &Global, arguments: DlqDiscard) -> Result<ExitCo
         let lines = skipped_lines(&done.skipped);
         match done.discarded {
             Some(count) => format!("{count} discarded; what waited behind them goes on{lines}"),
-            None => format!("Would discard {open} of {selected} dead letters."),
+            None => format!("Would discard {open} of {selected} dead letters.{lines}"),
         }
     })?;
     if selected == 0 {

@@ -35,7 +35,7 @@ pub(crate) async fn run(global: &Global, arguments: DlqStats) -> Result<(), Fail
     let failures = super::open(&arguments.place).await?;
     let filter = super::filter(&arguments.filters, &[])?;
     let mut sums: BTreeMap<(String, LetterStatus), Sum> = BTreeMap::new();
-    for tally in failures.tally(&filter).await? {
+    for tally in failures.tally(&filter, i64::MIN).await? {
         let sum = sums.entry((tally.group, tally.status)).or_insert(Sum {
             count: 0,
             redriven: 0,

@@ -60,7 +60,7 @@ pub(super) async fn filters(place: Place) {
         let found = found.iter().map(|one| one.envelope.event_id());
         let found: String = found.collect();
         assert_eq!(found, expected, "{filter:?}");
-        let tally = place.letters.tally(&filter).await.unwrap();
+        let tally = place.letters.tally(&filter, i64::MIN).await.unwrap();
         let count: u64 = tally.iter().map(|tally| tally.count).sum();
         assert_eq!(usize::try_from(count), Ok(expected.len()), "{filter:?}");
     }
@@ -120,7 +120,11 @@ pub(super) async fn counts(place: Place) {
     assert_eq!((first.group.as_str(), second.count), (GROUP, 1));
     assert_eq!(first.event_type, "order.placed.v2");
     assert!(second.last < first.first);
-    let tally = place.letters.tally(&LetterFilter::default()).await.unwrap();
+    let tally = place
+        .letters
+        .tally(&LetterFilter::default(), i64::MIN)
+        .await
+        .unwrap();
     let told: Vec<(LetterStatus, u32, u64)> = tally
         .iter()
         .map(|tally| (tally.status, tally.redrives, tally.count))
