@@ -175,7 +175,7 @@ pub(crate) struct DlqRedrive {
     /// At most so many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
-    /// Stop when a larger share of those that were handled fails again, for example 0.05; the consumer must be running
+    /// Stop when a larger share of those that were handled fails again, for example 0.05, and wait for the last ones; the consumer must be running, or the command ends with exit code 4 when nothing becomes of them for 60 s
     #[arg(long, value_name = "RATIO", value_parser = ratio)]
     pub(crate) max_failure_ratio: Option<f64>,
     /// Leave alone what was handed back so often and died again

@@ -186,6 +186,8 @@ fn tally_of(letter: Letter) -> LetterTally {
 
 /// Hands dead letters back, oldest first, telling after each batch how many were handed back so far.
 ///
+/// With a largest share of failures it ends when the last of them is handled, or when nothing becomes of them for [`REDRIVE_WATCH_TIMEOUT`]; otherwise it waits for no consumer.
+///
 /// **Guarantee**: what is counted as redriven is durable. Each letter is looked at once in a run, also if it dies again meanwhile.
 ///
 /// **Errors**: the store's; what was handed back before stays handed back.
@@ -223,6 +225,7 @@ pub async fn redrive(
             break;
         }
     }
+    run.see_off().await?;
     let mut report = run.report;
     if report.redriven > 0 {
         report.outcome = store.outcome(&report.run).await?;
@@ -283,6 +286,17 @@ impl Run<'_> {
         }
     }
 
+    /// Waits for the last ones where failures are watched: what becomes of them counts like the others.
+    async fn see_off(&mut self) -> Result<(), StoreError> {
+        if let Some(ratio) = self.options.max_failure_ratio
+            && self.report.redriven > 0
+            && self.report.aborted.is_none()
+        {
+            self.watched(ratio, 1).await?;
+        }
+        Ok(())
+    }
+
     fn skip(&mut self, reason: String, count: u64) {
         *self.report.skipped.entry(reason).or_default() += count;
     }
@@ -311,7 +325,7 @@ impl Run<'_> {
             return Ok(Some(0));
         }
         if let Some(ratio) = self.options.max_failure_ratio {
-            match self.watched(ratio).await? {
+            match self.watched(ratio, REDRIVE_OUTSTANDING_MAX).await? {
                 Some(free) => room = room.min(free),
                 None => return Ok(None),
             }
@@ -343,10 +357,14 @@ impl Run<'_> {
         1
     }
 
-    /// Room beside those that are under way, once there is some; `None` if too many failed, or nothing becomes of them.
-    async fn watched(&mut self, ratio: f64) -> Result<Option<usize>, StoreError> {
+    /// Room beside those that are under way, of which there may be so many, once there is some; `None` if too many failed, or nothing becomes of them.
+    async fn watched(
+        &mut self,
+        ratio: f64,
+        outstanding_max: usize,
+    ) -> Result<Option<usize>, StoreError> {
         if self.report.redriven == 0 {
-            return Ok(Some(REDRIVE_OUTSTANDING_MAX));
+            return Ok(Some(outstanding_max));
         }
         let mut last = self.store.outcome(&self.report.run).await?;
         let mut since = self.clock.elapsed();
@@ -363,12 +381,12 @@ impl Run<'_> {
                 return Ok(None);
             }
             let waiting = usize::try_from(last.waiting).unwrap_or(usize::MAX);
-            if waiting < REDRIVE_OUTSTANDING_MAX {
-                return Ok(Some(REDRIVE_OUTSTANDING_MAX - waiting));
+            if waiting < outstanding_max {
+                return Ok(Some(outstanding_max - waiting));
             }
             if self.clock.elapsed().saturating_sub(since) > REDRIVE_WATCH_TIMEOUT {
                 let reason = format!(
-                    "nothing became of the {waiting} that are handed back within {} s: is the consumer running?",
+                    "nothing became of the {waiting} that are handed back within {} s: is the consumer running? Start it, or leave the largest share of failures out, and nobody is waited for",
                     REDRIVE_WATCH_TIMEOUT.as_secs()
                 );
                 self.report.aborted = Some(reason);

@@ -1,6 +1,8 @@
 //! Runs that hand dead letters back: what is left alone, and when a run stops itself.
 
 use crate::place::{Counting, KINDS, Place};
+use std::time::Duration;
+use tidings_core::seam::Clock;
 use tidings_core::store::{
     DeadLetterStore, DeathCause, DeathRecord, FailedAttempt, FailureChange, FailureStore, LaneId,
     LetterFilter, Operator, ParkedDelivery, ParkedId,
@@ -10,6 +12,7 @@ use tidings_flow::dead_letter::{self, RedriveOptions, RedrivePlan, RedriveReport
 use tidings_flow::runtime::SystemClock;
 use tidings_sql::schema::{self, Part};
 use tidings_sql::{Failures, Kind};
+use tidings_testkit::ManualClock;
 
 async fn fresh() -> (Place, Failures) {
     let place = Place::fresh(Kind::Sqlite, "redrives").await.unwrap();
@@ -66,13 +69,21 @@ async fn bury_from(failures: &Failures, from: u64, to: u64) {
 }
 
 async fn redrive(failures: &Failures, options: &RedriveOptions) -> RedriveReport {
+    redrive_by(failures, options, &SystemClock::new()).await
+}
+
+async fn redrive_by(
+    failures: &Failures,
+    options: &RedriveOptions,
+    clock: &dyn Clock,
+) -> RedriveReport {
     let operator = Operator {
         actor: "anna".to_owned(),
         reason: "INC-1".to_owned(),
     };
-    let (clock, chance) = (SystemClock::new(), Counting::new());
+    let chance = Counting::new();
     let filter = LetterFilter::default();
-    let seams = (&clock as _, &*chance as _);
+    let seams = (clock, &*chance as _);
     let mut progress = |_| {};
     dead_letter::redrive(failures, &filter, options, &operator, seams, &mut progress)
         .await
@@ -104,6 +115,27 @@ async fn consume(failures: &Failures, failing: u64) {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// A redrive by a clock of its own, which moves on whenever the run waits; the report, and how long it took.
+async fn redrive_in_no_time(
+    failures: &Failures,
+    options: &RedriveOptions,
+) -> (RedriveReport, Duration) {
+    let clock = ManualClock::at(Timestamp::from_micros(0));
+    let turn = async {
+        loop {
+            if clock.sleepers() > 0 {
+                clock.advance(Duration::from_millis(10));
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let report = tokio::select! {
+        report = redrive_by(failures, options, &clock) => report,
+        () = turn => unreachable!("it never ends"),
+    };
+    (report, clock.elapsed())
 }
 
 async fn plan(failures: &Failures, options: &RedriveOptions) -> RedrivePlan {
@@ -247,4 +279,59 @@ async fn plan_and_run_say_the_same_of_letters_beyond_the_limit() {
     assert_eq!(report.skipped, planned.skipped);
     let rest = plan(&failures, &RedriveOptions::default()).await;
     assert_eq!((rest.selected, rest.would_redrive), (2_000, 1_397));
+}
+
+/// With fewer letters than may be under way nothing was ever judged.
+#[tokio::test]
+async fn the_last_ones_are_waited_for_and_judged_as_well() {
+    let (_place, failures) = fresh().await;
+    bury(&failures, 40).await;
+    let options = RedriveOptions {
+        max_failure_ratio: Some(0.2),
+        ..RedriveOptions::default()
+    };
+
+    let report = tokio::select! {
+        report = redrive(&failures, &options) => report,
+        () = consume(&failures, 2) => unreachable!("it never ends"),
+    };
+
+    assert_eq!(report.redriven, 40);
+    let why = report.aborted.expect("half of them fail");
+    assert!(why.contains("0.2"), "{why}");
+    while handle(&failures, u64::MAX).await > 0 {}
+    let lenient = RedriveOptions {
+        max_failure_ratio: Some(0.9),
+        ..options
+    };
+    let report = tokio::select! {
+        report = redrive(&failures, &lenient) => report,
+        () = consume(&failures, u64::MAX) => unreachable!("it never ends"),
+    };
+    assert_eq!(report.aborted, None);
+    assert!(report.redriven > 0, "what failed again");
+    let outcome = report.outcome;
+    assert_eq!((outcome.waiting, outcome.resolved), (0, report.redriven));
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_a_consumer_that_does_not_run_ends_and_says_so() {
+    let (_place, failures) = fresh().await;
+    bury(&failures, 3).await;
+    let options = RedriveOptions {
+        max_failure_ratio: Some(0.5),
+        ..RedriveOptions::default()
+    };
+
+    let (report, took) = redrive_in_no_time(&failures, &options).await;
+
+    let why = report.aborted.expect("nobody handles them");
+    assert!(why.contains("is the consumer running?"), "{why}");
+    assert!((60..65).contains(&took.as_secs()), "{took:?}");
+    assert_eq!((report.redriven, report.outcome.waiting), (3, 3));
+    // Who does not ask for a share waits for nobody.
+    bury_from(&failures, 3, 6).await;
+    let (report, took) = redrive_in_no_time(&failures, &RedriveOptions::default()).await;
+    assert_eq!((report.redriven, report.aborted), (3, None));
+    assert_eq!(took, Duration::ZERO);
 }
