@@ -335,3 +335,19 @@ async fn a_run_that_waits_for_a_consumer_that_does_not_run_ends_and_says_so() {
     assert_eq!((report.redriven, report.aborted), (3, None));
     assert_eq!(took, Duration::ZERO);
 }
+
+#[tokio::test]
+async fn a_rate_spreads_the_letters_over_the_time() {
+    let (_place, failures) = fresh().await;
+    bury(&failures, 41).await;
+    let options = RedriveOptions {
+        rate: Some(20.0),
+        ..RedriveOptions::default()
+    };
+
+    let (report, took) = redrive_in_no_time(&failures, &options).await;
+
+    assert_eq!(report.redriven, 41);
+    // The first one at once, then one each 50 ms.
+    assert!((2_000..2_500).contains(&took.as_millis()), "{took:?}");
+}
