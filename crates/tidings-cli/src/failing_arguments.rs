@@ -4,7 +4,7 @@ use crate::store_arguments::SharedStore;
 use crate::when::Length;
 use clap::Args;
 use std::str::FromStr;
-use tidings::limits::BREAKER_OUTCOMES_MAX;
+use tidings::limits::{BREAKER_OUTCOMES_MAX, PARKED_DEFAULT, PARKED_OF_KEY_DEFAULT};
 use tidings::{Breaker, OnOpen};
 
 /// What happens when handling fails.
@@ -37,6 +37,12 @@ pub(crate) struct Failing {
     /// Start so many handlings a second at most, retries included: N or N/s
     #[arg(long, value_name = "N/s", value_parser = rate)]
     pub(crate) rate: Option<u32>,
+    /// Stop when more events of the group wait in the store, for a later attempt or behind a dead letter
+    #[arg(long, default_value_t = PARKED_DEFAULT, value_name = "N")]
+    pub(crate) parked_max: u64,
+    /// Stop when more events of one key wait there
+    #[arg(long, default_value_t = PARKED_OF_KEY_DEFAULT, value_name = "N")]
+    pub(crate) parked_of_key_max: u64,
     #[command(flatten)]
     pub(crate) store: SharedStore,
 }

@@ -139,6 +139,50 @@ fn an_event_given_up_holds_its_key_and_the_others_go_on() {
     assert_eq!(lines(&place.file("done")), ["good-b-1", "good-c-2"]);
 }
 
+/// The letters in the store of a group, by their ids, and how they stand there.
+fn waiting(place: &Place) -> Vec<(String, String)> {
+    let listed = tidings(["retry", "ls", "-o", "json"]).data(&place.data());
+    let word = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let rows = listed.ok().json();
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| (word(row, "event_id"), word(row, "state")))
+        .collect()
+}
+
+#[test]
+fn a_group_stops_when_more_is_parked_than_may_be_of_it_or_of_a_key() {
+    let put_off = ["--attempts", "1", "--later", "1h"];
+    for (flag, keys, said) in [
+        (
+            "--parked-max",
+            ["a", "b", "c", "d"],
+            "4 of its events are parked, more than the 3 that may be",
+        ),
+        (
+            "--parked-of-key-max",
+            ["a"; 4],
+            "4 events of one key are parked, more than the 3 that may be",
+        ),
+    ] {
+        let place = Place::new();
+        let events = keys.iter().enumerate();
+        let events = events.map(|(number, key)| event(&format!("never-{key}-{number}"), key));
+        place.import(&events.collect::<String>());
+
+        let answer = run(&place, &[&put_off[..], &[flag, "3"]].concat()).run();
+
+        assert_ne!(answer.code, Some(0), "{}", answer.stderr);
+        assert!(answer.stderr.contains(said), "{}", answer.stderr);
+        assert!(answer.stderr.contains("TD0120"), "{}", answer.stderr);
+        assert!(
+            answer.stderr.contains(flag),
+            "the way out: {}",
+            answer.stderr
+        );
+        assert_eq!(waiting(&place).len(), 4, "nothing is lost");
+    }
+}
+
 #[test]
 fn an_event_that_is_skipped_ahead_of_a_running_group_is_not_handled() {
     let place = Place::new();

@@ -305,12 +305,12 @@ impl Pipeline {
         let of_key = state.parked.rows_of(lane);
         let reason = if rows > self.config.parked_max {
             format!(
-                "{rows} of its events are parked, more than the {} that may be; see: tidings dlq, tidings retry ls; then raise parked_max or bring its handlers to work again",
+                "{rows} of its events are parked, more than the {} that may be; see: tidings dlq, tidings retry ls; then raise parked_max (--parked-max) or bring its handlers to work again",
                 self.config.parked_max
             )
         } else if of_key > self.config.parked_of_key_max {
             format!(
-                "{of_key} events of one key are parked, more than the {} that may be; see: tidings dlq, tidings retry ls; then raise parked_of_key_max or decide about its dead letter",
+                "{of_key} events of one key are parked, more than the {} that may be; see: tidings dlq, tidings retry ls; then raise parked_of_key_max (--parked-of-key-max) or decide about its dead letter",
                 self.config.parked_of_key_max
             )
         } else {

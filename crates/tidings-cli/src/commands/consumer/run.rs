@@ -43,6 +43,7 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitC
         .handler(handler.delivery_handler())
         .attempts(failing.attempts)
         .retry_later(failing.later.iter().map(|wait| wait.0))
+        .parked_max(failing.parked_max, failing.parked_of_key_max)
         .parallel(arguments.parallel)
         .start_at(arguments.from.0)
         .observer(Arc::new(Teller {
