@@ -34,7 +34,7 @@ pub(crate) struct Failing {
     /// What happens then: wait until an event that is tried succeeds, or stop with exit code 69, for a supervisor that starts the command again later
     #[arg(long, value_enum, default_value_t = OnBreak::Wait, value_name = "WHAT", requires = "break_after")]
     pub(crate) on_break: OnBreak,
-    /// Start so many handlings a second at most, retries included: N or N/s
+    /// Start so many handlings a second at most in this process, retries included: N or N/s; each further instance of the group has a limit of its own
     #[arg(long, value_name = "N/s", value_parser = rate)]
     pub(crate) rate: Option<u32>,
     /// Stop when more events of the group wait in the store, for a later attempt or behind a dead letter

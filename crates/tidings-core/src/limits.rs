@@ -129,7 +129,7 @@ pub const BREAKER_PROBE_MAX_DEFAULT: Duration = Duration::from_secs(300);
 pub const BREAKER_PROBE_AFTER_MAX: Duration = Duration::from_secs(86_400);
 /// Keys whose failure an open circuit remembers, so that it tries others first.
 pub const BREAKER_KEYS_MAX: usize = 4_096;
-/// Handlings a second that a group may be limited to.
+/// Handlings a second that each instance of a group may be limited to.
 pub const RATE_MAX: u32 = 1_000_000;
 /// Attempts with which a process may die before the event is a dead letter, if fewer attempts in place are allowed.
 pub const CRASHES_MAX: u32 = 3;
@@ -141,7 +141,7 @@ pub const LATER_DELAY_MAX: Duration = Duration::from_secs(30 * 86_400);
 pub const PARKED_DEFAULT: u64 = 1_000_000;
 /// Events of one key that may be parked in a store, unless the group says otherwise; beyond that it stops.
 pub const PARKED_OF_KEY_DEFAULT: u64 = 100_000;
-/// A group looks this often whether something that is parked is due, while anything is: a retry is late by no more.
+/// A group looks this often whether something that is parked is due, while anything is parked: so late a retry is, and after the instance that looks for all of them was killed by [`PARKED_LEASE`] more.
 pub const PARKED_LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A group looks this often for what persons and other processes did, while nothing is parked.
 pub const PARKED_LOOK_IDLE_INTERVAL: Duration = Duration::from_secs(1);

@@ -177,7 +177,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Handlings that the group starts a second at most, retries included: for a service behind it that cannot take more.
+    /// Handlings that this instance of the group starts a second at most, retries included: for a service behind it that cannot take more. Several instances start so many each.
     pub fn rate_max(mut self, per_second: u32) -> Self {
         self.config.rate_max = Some(per_second);
         self

@@ -196,7 +196,8 @@ pub struct OperatorAction {
     pub at: Timestamp,
     /// Who.
     pub actor: String,
-    /// What: `redrive`, `edit`, `discard`, `take_over`, `retry_now`, `pause`, `resume`; `reset` and `rm` of groups; `schedule_cancel` and `schedule_move`.
+    /// What: `redrive`, `edit`, `discard`, `take_over`, `retry_now`, `pause`, `resume`; `reset` and `rm` of groups; `schedule_cancel` and `schedule_move`. An import
+    /// is a `take_over`, and a skip a `discard`.
     pub action: String,
     /// The group.
     pub group: Option<String>,

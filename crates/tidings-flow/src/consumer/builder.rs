@@ -40,7 +40,7 @@ pub struct ConsumerConfig {
     pub policies: Policies,
     /// What becomes of the later events of a key whose event was given up. Unless given: they wait where the group needs order and every instance of it sees its store, else they are handled.
     pub on_failure: Option<OnFailure>,
-    /// Handlings that the group may start a second, retries included; as many as it can unless given.
+    /// Handlings that this instance of the group may start a second, retries included; as many as it can unless given.
     pub rate_max: Option<u32>,
     /// When the group waits because everything fails; `None` for a group that waits only where a [policy](Policy::pause_group) says so.
     pub breaker: Option<Breaker>,

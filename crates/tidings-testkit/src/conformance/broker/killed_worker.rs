@@ -1,4 +1,4 @@
-//! A worker that is killed anywhere on the way of a failure: E1.
+//! A worker that is killed on the way of a failure, at each point where handler, store and broker know different things: E1.
 
 use super::child::{Child, Part, tell};
 use super::consumer::{keeping, start};
@@ -76,7 +76,7 @@ impl Halt {
 
 /// E1: whether it is killed in a handler, before it has told the store of a failure or afterwards: nothing is lost, no attempt is counted twice or forgotten,
 /// and the order of each key is kept.
-pub(super) async fn anywhere(ground: Arc<Ground>) -> Verdict {
+pub(super) async fn at_each_point(ground: Arc<Ground>) -> Verdict {
     if let Some(why) = ground.traits.in_process {
         return Verdict::Declared(why.to_owned());
     }

@@ -166,8 +166,8 @@ pub(super) const PROPERTIES: &[Property] = &[
     ),
     property!(
         "E1",
-        "a worker killed anywhere on the way of a failure loses nothing, order and attempts included",
-        killed_worker::anywhere
+        "a worker killed in a handler, before its store knows of a failure or after that loses nothing, order and attempts included",
+        killed_worker::at_each_point
     ),
     property!(
         "E2",
