@@ -6,10 +6,11 @@ use crate::store_arguments::SharedStore;
 use crate::when::When;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
-use tidings::Pattern;
 use tidings::broker::GroupName;
+use tidings::core::event_type::EventTypeError;
 use tidings::core::store::LetterStatus;
 use tidings::limits::{LETTER_ACTIONS_MAX, REDRIVES_MAX_DEFAULT};
+use tidings::{EventType, Pattern};
 
 /// Without a command: dead letters that are alike, the newest death first.
 #[derive(Debug, Args)]
@@ -51,9 +52,10 @@ It may be issued twice and broken off: what was handed back is not handed back a
     Actions(DlqActions),
     /// Take over dead letters of other products: Spring for Kafka, Kafka Connect, RabbitMQ, Watermill
     #[command(
-        after_help = "Each line is one message as a JSON object: headers (an object, or a list of [name, value]), key, and payload or payload_base64.
+        after_help = "Each line is one message as a JSON object, or a list of them: headers (an object, or a list of [name, value]), key, and payload or payload_base64; or what kcat -J, rpk and rabbitmqadmin print.
 
 Examples:
+  rabbitmqadmin get queue=orders.dead count=1000 -f raw_json | tidings dlq import - --consumer shipping
   kcat -C -e -J -t orders.DLT -b localhost:9092 | tidings dlq import - --consumer shipping
   tidings dlq import dead.jsonl --consumer shipping --dry-run"
     )]
@@ -293,6 +295,9 @@ pub(crate) struct DlqImport {
     /// The group that gets the events when they are redriven; taken from the messages where they tell it
     #[arg(long, value_name = "GROUP")]
     pub(crate) consumer: Option<GroupName>,
+    /// The type of the events that say none, for example order.placed; unless given it is foreign.received, or the routing key on RabbitMQ. A group handles only the types that it asks for
+    #[arg(long, value_name = "TYPE", value_parser = event_type)]
+    pub(crate) event_type: Option<EventType>,
     /// Say what would be taken over, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -382,6 +387,10 @@ pub(crate) struct ConsumerSkip {
     pub(crate) place: LetterPlace,
     #[command(flatten)]
     pub(crate) signature: Signature,
+}
+
+fn event_type(text: &str) -> Result<EventType, EventTypeError> {
+    EventType::carried(text)
 }
 
 fn rate(text: &str) -> Result<f64, String> {

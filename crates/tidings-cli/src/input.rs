@@ -3,8 +3,9 @@
 use crate::failure::Failure;
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use tidings::limits::LINE_BYTES_MAX;
 
 /// Bytes that are read at once.
@@ -39,6 +40,21 @@ impl Lines {
             Box::new(File::open(path).map_err(failed)?)
         };
         Self::over(raw).map_err(failed)
+    }
+
+    /// Lines that are in memory.
+    pub(crate) fn of(bytes: Arc<[u8]>) -> Self {
+        Self {
+            reader: BufReader::new(Box::new(Cursor::new(bytes))),
+            number: 0,
+        }
+    }
+
+    /// Everything that is left, unpacked; `None` if that is more than so many bytes.
+    pub(crate) fn rest(self, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        let read = self.reader.take(bytes_max + 1).read_to_end(&mut bytes)?;
+        Ok((read as u64 <= bytes_max).then_some(bytes))
     }
 
     fn over(raw: Box<dyn Read + Send>) -> io::Result<Self> {
@@ -103,7 +119,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
 
     fn lines(bytes: Vec<u8>) -> (Vec<Line>, Vec<u8>) {
         let mut lines = Lines::over(Box::new(Cursor::new(bytes))).unwrap();
@@ -161,6 +176,17 @@ mod tests {
             ]
         );
         assert_eq!(sink.len(), long.len() + 1);
+    }
+
+    #[test]
+    fn what_is_held_is_read_again_and_what_is_too_long_for_that_is_not() {
+        let over = |bytes: &[u8]| Lines::over(Box::new(Cursor::new(bytes.to_vec()))).unwrap();
+
+        let held = over(b"one\ntwo").rest(7).unwrap().unwrap();
+        let mut again = Lines::of(held.into());
+        assert_eq!(again.next(&mut io::sink()).unwrap(), Some(whole("one")));
+        assert_eq!(again.next(&mut io::sink()).unwrap(), Some(whole("two")));
+        assert_eq!(over(b"one\ntwo").rest(6).unwrap(), None);
     }
 
     #[test]

@@ -165,6 +165,8 @@ pub const HISTORY_ATTEMPTS_MAX: usize = 32;
 pub const HISTORY_ERROR_BYTES_MAX: usize = 1_024;
 /// Dead letters that one transaction of a redrive or a discard decides on.
 pub const REDRIVE_BATCH_LETTERS: u32 = 500;
+/// Bytes of a pipe that an import of dead letters holds in memory, to look whose they are before it stores one.
+pub const IMPORT_HELD_BYTES_MAX: u64 = 268_435_456;
 /// A dead letter that was handed back so often and died again is left alone unless that is forced.
 pub const REDRIVES_MAX_DEFAULT: u32 = 5;
 /// Dead letters that a redrive that watches for failures has under way at a time.

@@ -5,10 +5,11 @@
 use super::fingerprint;
 use super::record::{cut_chain, fact_id};
 use serde_json::Value;
+use std::fmt;
 use tidings_core::broker::GroupName;
-use tidings_core::cloudevents::binding::{Binding, Body, Incoming, Origin};
+use tidings_core::cloudevents::binding::{Binding, Body, Carried, Incoming, Origin};
 use tidings_core::store::{FailedAttempt, ForeignLetter, LaneId, ParkedDelivery, ParkedId};
-use tidings_core::{Code, Timestamp, codes};
+use tidings_core::{Code, EventType, Timestamp, codes};
 
 /// Headers of Spring for Kafka, whose `DeadLetterPublishingRecoverer` writes numbers as big-endian bytes.
 const SPRING: &str = "kafka_dlt-";
@@ -100,6 +101,8 @@ struct Told {
     group: Option<String>,
     /// Topic or queue, and place in it, before it was given up.
     source: Option<String>,
+    /// What says the type of an event that says none itself.
+    event_type: Option<String>,
     partition: Option<String>,
     offset: Option<String>,
     reasons: Vec<String>,
@@ -108,12 +111,13 @@ struct Told {
     time: Option<Timestamp>,
 }
 
-/// Reads a dead letter of another product. `group` overrides what the headers say.
+/// Reads a dead letter of another product. `group` overrides what the headers say; `event_type` is the type of an event that says none.
 ///
 /// **Errors**: [`ForeignError`]; a message whose body is no event becomes a letter with its bytes and the reason.
 pub fn foreign(
     message: &ForeignMessage,
     group: Option<&GroupName>,
+    event_type: Option<&EventType>,
 ) -> Result<(ForeignOrigin, ForeignLetter), ForeignError> {
     let place = || message.place.clone();
     let (origin, told) =
@@ -131,40 +135,20 @@ pub fn foreign(
             });
         }
     };
-    Ok((origin, letter(message, told, group.as_str())))
+    Ok((
+        origin,
+        letter(message, (origin, told), group.as_str(), event_type),
+    ))
 }
 
-fn letter(message: &ForeignMessage, told: Told, group: &str) -> ForeignLetter {
-    let original = match (&told.source, &told.partition, &told.offset) {
-        (Some(source), Some(partition), Some(offset)) => format!("{source}/{partition}/{offset}"),
-        _ => message.place.clone(),
-    };
-    let source = told.source.as_deref().unwrap_or(&message.place);
+fn letter(
+    message: &ForeignMessage,
+    (origin, told): (ForeignOrigin, Told),
+    group: &str,
+    event_type: Option<&EventType>,
+) -> ForeignLetter {
+    let carried = event_of(message, (origin, &told), event_type);
     let died = message.timestamp.or(told.time);
-    let headers: Vec<(&str, &[u8])> = message
-        .headers
-        .iter()
-        .filter_map(|(name, value)| match value {
-            HeaderValue::Bytes(bytes) => Some((name.as_str(), bytes.as_slice())),
-            HeaderValue::Table(_) => None,
-        })
-        .collect();
-    let content_type = headers
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
-        .and_then(|(_, value)| std::str::from_utf8(value).ok());
-    let carried = Binding::KAFKA.read(Incoming {
-        content_type,
-        headers: &headers,
-        body: message.payload.as_deref().map(Body::Borrowed),
-        origin: Origin {
-            place: &original,
-            source: &source,
-            key: message.key.as_deref(),
-            event_type: None,
-            timestamp: told.time.or(message.timestamp),
-        },
-    });
     let envelope = carried.envelope;
     let attempts = told.attempts.unwrap_or(1);
     let reasons = cut_chain(&told.reasons);
@@ -195,6 +179,52 @@ fn letter(message: &ForeignMessage, told: Told, group: &str) -> ForeignLetter {
         cause: told.cause.unwrap_or_else(|| "attempts".to_owned()),
         died: died.unwrap_or_default(),
     }
+}
+
+/// The event that a message carries, read as any message of its broker.
+fn event_of(
+    message: &ForeignMessage,
+    (origin, told): (ForeignOrigin, &Told),
+    event_type: Option<&EventType>,
+) -> Carried {
+    let original = match (&told.source, &told.partition, &told.offset) {
+        (Some(source), Some(partition), Some(offset)) => format!("{source}/{partition}/{offset}"),
+        _ => message.place.clone(),
+    };
+    let source = told.source.as_deref().unwrap_or(&message.place);
+    let headers: Vec<(&str, &[u8])> = message
+        .headers
+        .iter()
+        .filter_map(|(name, value)| match value {
+            HeaderValue::Bytes(bytes) => Some((name.as_str(), bytes.as_slice())),
+            HeaderValue::Table(_) => None,
+        })
+        .collect();
+    let content_type = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+        .and_then(|(_, value)| std::str::from_utf8(value).ok());
+    let binding = match origin {
+        ForeignOrigin::RabbitMq => Binding::RABBITMQ,
+        ForeignOrigin::Spring | ForeignOrigin::Connect | ForeignOrigin::Watermill => Binding::KAFKA,
+    };
+    let said = told.event_type.as_ref();
+    let event_type = match event_type {
+        Some(event_type) => Some(event_type as &dyn fmt::Display),
+        None => said.map(|said| said as &dyn fmt::Display),
+    };
+    binding.read(Incoming {
+        content_type,
+        headers: &headers,
+        body: message.payload.as_deref().map(Body::Borrowed),
+        origin: Origin {
+            place: &original,
+            source: &source,
+            key: message.key.as_deref(),
+            event_type,
+            timestamp: told.time.or(message.timestamp),
+        },
+    })
 }
 
 fn headers_of(message: &ForeignMessage) -> Option<(ForeignOrigin, Told)> {
@@ -285,6 +315,11 @@ fn rabbitmq(message: &ForeignMessage) -> Told {
     };
     Told {
         group: queue.clone(),
+        // As a consumer of the queue takes it.
+        event_type: newest
+            .pointer("/routing-keys/0")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
         reasons: vec![format!("{reason} in {place}")],
         source: queue,
         attempts: of("count").and_then(|count| count.parse().ok()),
@@ -396,7 +431,7 @@ mod tests {
             bytes("retry_topic-attempts", 4_i32.to_be_bytes()),
         ];
 
-        let (origin, letter) = foreign(&message(headers.clone()), None).unwrap();
+        let (origin, letter) = foreign(&message(headers.clone()), None, None).unwrap();
 
         assert_eq!(origin, ForeignOrigin::Spring);
         assert_eq!(letter.group, "shipping");
@@ -415,7 +450,7 @@ mod tests {
         );
         assert_eq!(letter.delivery.attempts, 4);
         assert_eq!(letter.delivery.problem, None);
-        let again = foreign(&message(headers), None).unwrap().1;
+        let again = foreign(&message(headers), None, None).unwrap().1;
         assert_eq!(again.id, letter.id, "it is taken over once");
     }
 
@@ -435,7 +470,7 @@ mod tests {
             bytes("__connect.errors.exception.message", "Unknown magic byte!"),
         ];
 
-        let (origin, letter) = foreign(&message(headers), None).unwrap();
+        let (origin, letter) = foreign(&message(headers), None, None).unwrap();
 
         assert_eq!(origin, ForeignOrigin::Connect);
         assert_eq!(letter.group, "jdbc-sink");
@@ -457,11 +492,13 @@ mod tests {
         for header in [as_table, as_text] {
             let headers = vec![header, bytes("x-first-death-queue", "other")];
 
-            let (origin, letter) = foreign(&message(headers), None).unwrap();
+            let (origin, letter) = foreign(&message(headers), None, None).unwrap();
 
             assert_eq!(origin, ForeignOrigin::RabbitMq);
             assert_eq!(letter.group, "shipping");
             assert_eq!(letter.reasons, ["rejected in shipping"]);
+            let event_type = letter.delivery.envelope.event_type();
+            assert_eq!(event_type.as_str(), "order.placed");
             assert_eq!(
                 (letter.delivery.attempts, letter.cause.as_str()),
                 (3, "permanent")
@@ -471,7 +508,7 @@ mod tests {
             bytes("x-first-death-queue", "shipping"),
             bytes("x-first-death-reason", "expired"),
         ];
-        let letter = foreign(&message(first), None).unwrap().1;
+        let letter = foreign(&message(first), None, None).unwrap().1;
         assert_eq!(
             (letter.group.as_str(), letter.cause.as_str()),
             ("shipping", "age")
@@ -490,7 +527,7 @@ mod tests {
             bytes("subscriber_poisoned", "kafka.Subscriber"),
         ];
 
-        let (origin, letter) = foreign(&message(headers), None).unwrap();
+        let (origin, letter) = foreign(&message(headers), None, None).unwrap();
 
         assert_eq!(origin, ForeignOrigin::Watermill);
         assert_eq!(letter.group, "ship_order");
@@ -506,14 +543,14 @@ mod tests {
         let unnamed = vec![bytes("reason_poisoned", "no")];
         let group: GroupName = "shipping".parse().unwrap();
 
-        let refused = foreign(&message(unnamed.clone()), None).unwrap_err();
+        let refused = foreign(&message(unnamed.clone()), None, None).unwrap_err();
         assert!(
             matches!(refused, ForeignError::NoGroup { said: None, .. }),
             "{refused}"
         );
-        let letter = foreign(&message(unnamed), Some(&group)).unwrap().1;
+        let letter = foreign(&message(unnamed), Some(&group), None).unwrap().1;
         assert_eq!(letter.group, "shipping");
-        let none = foreign(&message(vec![bytes("other", "x")]), Some(&group)).unwrap_err();
+        let none = foreign(&message(vec![bytes("other", "x")]), Some(&group), None).unwrap_err();
         assert!(none.to_string().contains("orders.DLT/0/7"), "{none}");
     }
 
@@ -525,7 +562,7 @@ mod tests {
         ]);
         broken.payload = Some(vec![0xff, 0x00, 0x7b]);
 
-        let letter = foreign(&broken, None).unwrap().1;
+        let letter = foreign(&broken, None, None).unwrap().1;
 
         assert!(letter.delivery.problem.is_some());
         assert_eq!(letter.delivery.envelope.payload_bytes(), [0xff, 0x00, 0x7b]);

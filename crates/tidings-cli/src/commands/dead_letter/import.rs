@@ -1,5 +1,6 @@
 //! `tidings dlq import`: dead letters of other products, a message a line.
 
+use super::message::messages;
 use crate::arguments::Global;
 use crate::dlq_arguments::DlqImport;
 use crate::failure::Failure;
@@ -7,13 +8,13 @@ use crate::input::{Line, Lines};
 use crate::output::{json, object, talk};
 use crate::when::now;
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tidings::Timestamp;
+use tidings::core::codes;
 use tidings::core::store::{DeadLetterStore as _, ForeignLetter, Operator};
-use tidings::core::{codes, envelope_json};
-use tidings::dead_letter::{ForeignMessage, HeaderValue, foreign};
-use tidings::limits::REDRIVE_BATCH_LETTERS;
+use tidings::dead_letter::foreign;
+use tidings::limits::{IMPORT_HELD_BYTES_MAX, REDRIVE_BATCH_LETTERS};
 use tidings::sql::Failures;
 
 /// What was or would be taken over, as programs see it.
@@ -30,42 +31,28 @@ struct Imported {
 pub(crate) async fn run(global: &Global, arguments: DlqImport) -> Result<(), Failure> {
     let failures = super::open(&arguments.place).await?;
     let operator = arguments.signature.operator();
-    let path = arguments.file.display().to_string();
-    let failed = |error: std::io::Error| Failure::file("read", &path, &error);
-    let mut lines = Lines::open(&arguments.file)?;
+    let source = Source::open(&arguments)?;
+    if arguments.consumer.is_none() {
+        source.refuse_several_groups(&arguments)?;
+    }
+    let mut lines = source.lines(&arguments)?;
     let mut imported = Imported {
         dry_run: arguments.dry_run,
         ..Imported::default()
     };
     let mut batch = Vec::new();
-    while let Some(line) = lines.next(&mut std::io::sink()).map_err(failed)? {
-        let number = lines.number;
-        let text = match line {
-            Line::Whole(text) if text.trim_ascii().is_empty() => continue,
-            Line::Whole(text) => Ok(text),
-            Line::TooLong { bytes } => Err(format!("{bytes} bytes are too long for a line")),
-        };
-        imported.read += 1;
-        let read = text
-            .and_then(|text| message(&text, &path, number))
-            .and_then(|message| {
-                foreign(&message, arguments.consumer.as_ref()).map_err(|error| error.to_string())
-            });
-        match read {
-            Ok((_, mut letter)) => {
-                // A message that tells no time died before it was read.
-                if letter.died == Timestamp::default() {
-                    letter.died = now();
+    while let Some(Read { line, letters }) = next(&mut lines, &arguments)? {
+        for letter in letters {
+            imported.read += 1;
+            match letter {
+                Ok(letter) => {
+                    imported.consumers.insert(letter.group.clone());
+                    batch.push(letter);
                 }
-                imported.consumers.insert(letter.group.clone());
-                if imported.consumers.len() > 1 {
-                    return Err(mixed(&imported.consumers, number));
+                Err(reason) => {
+                    imported.rejected += 1;
+                    talk(global.quiet, format_args!("line {line}: {reason}"));
                 }
-                batch.push(letter);
-            }
-            Err(reason) => {
-                imported.rejected += 1;
-                talk(global.quiet, format_args!("line {number}: {reason}"));
             }
         }
         if batch.len() as u64 >= u64::from(REDRIVE_BATCH_LETTERS) {
@@ -85,6 +72,99 @@ pub(crate) async fn run(global: &Global, arguments: DlqImport) -> Result<(), Fai
         return Err(Failure::new(codes::FOREIGN_LETTER_UNREADABLE, message));
     }
     Ok(())
+}
+
+/// Where messages are read from, once or twice.
+enum Source {
+    /// A file, or standard input that is read once.
+    Stream,
+    /// What cannot be read twice, and is.
+    Held(Arc<[u8]>),
+}
+
+impl Source {
+    /// Where no group is told, all messages are looked at before one is stored; a pipe is held for that.
+    fn open(arguments: &DlqImport) -> Result<Self, Failure> {
+        let is_file = std::fs::metadata(&arguments.file).is_ok_and(|about| about.is_file());
+        if arguments.consumer.is_some() || is_file {
+            return Ok(Self::Stream);
+        }
+        let held = Lines::open(&arguments.file)?
+            .rest(IMPORT_HELD_BYTES_MAX)
+            .map_err(|error| failed(arguments, &error))?;
+        match held {
+            Some(bytes) => Ok(Self::Held(bytes.into())),
+            None => Err(Failure::usage(format!(
+                "what is read has more than {} MiB, and is not held to look whose the messages are; say --consumer GROUP, or write it into a file first",
+                IMPORT_HELD_BYTES_MAX >> 20
+            ))),
+        }
+    }
+
+    fn lines(&self, arguments: &DlqImport) -> Result<Lines, Failure> {
+        match self {
+            Self::Stream => Lines::open(&arguments.file),
+            Self::Held(bytes) => Ok(Lines::of(Arc::clone(bytes))),
+        }
+    }
+
+    /// Refuses messages of several groups before one of them is stored.
+    fn refuse_several_groups(&self, arguments: &DlqImport) -> Result<(), Failure> {
+        let mut lines = self.lines(arguments)?;
+        let mut groups = BTreeSet::new();
+        while let Some(Read { line, letters }) = next(&mut lines, arguments)? {
+            groups.extend(letters.into_iter().flatten().map(|letter| letter.group));
+            if groups.len() > 1 {
+                return Err(mixed(&groups, line));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(arguments: &DlqImport, error: &std::io::Error) -> Failure {
+    Failure::file("read", arguments.file.display(), error)
+}
+
+/// What a line holds.
+struct Read {
+    /// Its number, from 1.
+    line: u64,
+    /// Its letters, or the reason in the place of a message that is none.
+    letters: Vec<Result<ForeignLetter, String>>,
+}
+
+/// Reads the next line that is not empty.
+fn next(lines: &mut Lines, arguments: &DlqImport) -> Result<Option<Read>, Failure> {
+    loop {
+        let line = lines.next(&mut std::io::sink());
+        let Some(line) = line.map_err(|error| failed(arguments, &error))? else {
+            return Ok(None);
+        };
+        let number = lines.number;
+        let read = match line {
+            Line::Whole(text) if text.trim_ascii().is_empty() => continue,
+            Line::Whole(text) => {
+                let place = format!("{}/{number}", arguments.file.display());
+                messages(&text, &place)
+            }
+            Line::TooLong { bytes } => vec![Err(format!("{bytes} bytes are too long for a line"))],
+        };
+        let (group, event_type) = (arguments.consumer.as_ref(), arguments.event_type.as_ref());
+        let letters = read.into_iter().map(|message| {
+            let read = foreign(&message?, group, event_type);
+            let (_, mut letter) = read.map_err(|error| error.to_string())?;
+            // A message that tells no time died before it was read.
+            if letter.died == Timestamp::default() {
+                letter.died = now();
+            }
+            Ok(letter)
+        });
+        return Ok(Some(Read {
+            line: number,
+            letters: letters.collect(),
+        }));
+    }
 }
 
 async fn take(
@@ -111,133 +191,4 @@ fn mixed(consumers: &BTreeSet<String>, line: u64) -> Failure {
         "at line {line} the messages are of several groups: {}; import those of one group at a time, or say --consumer GROUP for all",
         names.join(", ")
     ))
-}
-
-/// A line as tools print messages: `kcat -J`, `rpk topic consume`, or one's own.
-fn message(line: &[u8], path: &str, number: u64) -> Result<ForeignMessage, String> {
-    let value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let Value::Object(mut members) = value else {
-        return Err("it is no JSON object".to_owned());
-    };
-    let topic = members.get("topic").and_then(Value::as_str);
-    let place = match (topic, members.get("partition"), members.get("offset")) {
-        (Some(topic), Some(partition), Some(offset)) => format!("{topic}/{partition}/{offset}"),
-        _ => format!("{path}/{number}"),
-    };
-    let base64 = members.remove("payload_base64");
-    let payload = match (
-        base64,
-        members.remove("payload").or(members.remove("value")),
-    ) {
-        (Some(Value::String(text)), _) => Some(from_base64(&text)?),
-        (_, Some(Value::String(text))) => Some(text.into_bytes()),
-        (_, Some(Value::Null) | None) => None,
-        (_, Some(other)) => Some(other.to_string().into_bytes()),
-    };
-    let millis = members.get("ts").or(members.get("timestamp"));
-    let timestamp = millis
-        .and_then(Value::as_i64)
-        .map(|millis| Timestamp::from_micros(millis.saturating_mul(1_000)));
-    Ok(ForeignMessage {
-        headers: headers(members.remove("headers").unwrap_or_default())?,
-        key: members
-            .get("key")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
-        payload,
-        place,
-        timestamp,
-    })
-}
-
-/// Bytes as an envelope carries them.
-fn from_base64(text: &str) -> Result<Vec<u8>, String> {
-    let carrier = serde_json::json!({
-        "event_id": "1", "event_type": "bytes.read", "payload_base64": text,
-    });
-    let envelope = envelope_json::from_json(carrier.to_string().as_bytes());
-    envelope
-        .map(|envelope| envelope.payload_bytes().to_vec())
-        .map_err(|error| error.to_string())
-}
-
-/// Headers as an object, as a flat list of names and values, as a list of pairs, or as a list of objects with `key` and `value`.
-fn headers(given: Value) -> Result<Vec<(String, HeaderValue)>, String> {
-    let wrong = || "its headers are neither an object nor a list of names and values".to_owned();
-    match given {
-        Value::Null => Ok(Vec::new()),
-        Value::Object(members) => {
-            let members = members.into_iter();
-            Ok(members.map(|(name, value)| (name, header(value))).collect())
-        }
-        Value::Array(items) if items.iter().all(|item| item.is_array() || item.is_object()) => {
-            let each = items.into_iter().map(|item| match item {
-                Value::Array(pair) => <[Value; 2]>::try_from(pair).ok(),
-                Value::Object(mut members) => {
-                    let name = members.remove("key").or(members.remove("name"))?;
-                    Some([name, members.remove("value").unwrap_or_default()])
-                }
-                _ => None,
-            });
-            let pairs: Option<Vec<[Value; 2]>> = each.collect();
-            named(pairs.ok_or_else(wrong)?).ok_or_else(wrong)
-        }
-        Value::Array(items) if items.len() % 2 == 0 => {
-            let (mut names, mut values) = (Vec::new(), Vec::new());
-            for (index, item) in items.into_iter().enumerate() {
-                if index % 2 == 0 {
-                    names.push(item);
-                } else {
-                    values.push(item);
-                }
-            }
-            let pairs = names.into_iter().zip(values);
-            named(pairs.map(|(name, value)| [name, value]).collect()).ok_or_else(wrong)
-        }
-        _ => Err(wrong()),
-    }
-}
-
-fn named(pairs: Vec<[Value; 2]>) -> Option<Vec<(String, HeaderValue)>> {
-    let each = pairs.into_iter().map(|[name, value]| match name {
-        Value::String(name) => Some((name, header(value))),
-        _ => None,
-    });
-    each.collect()
-}
-
-fn header(value: Value) -> HeaderValue {
-    match value {
-        Value::String(text) => HeaderValue::Bytes(text.into_bytes()),
-        Value::Number(number) => HeaderValue::Bytes(number.to_string().into_bytes()),
-        Value::Null => HeaderValue::Bytes(Vec::new()),
-        other => HeaderValue::Table(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_read_as_tools_print_them() {
-        let kcat = br#"{"topic":"orders.DLT","partition":0,"offset":7,"tstype":"create","ts":1700000000000,"broker":1,"headers":["a","1","b","2"],"key":"k","payload":"{\"n\":1.50}"}"#;
-        let read = message(kcat, "file", 1).unwrap();
-        assert_eq!(read.place, "orders.DLT/0/7");
-        assert_eq!(read.headers.len(), 2);
-        assert_eq!(read.headers[1].0, "b");
-        assert_eq!(read.payload.as_deref(), Some(&br#"{"n":1.50}"#[..]));
-        for headers in [
-            r#"{"a":"1","b":"2"}"#,
-            r#"[["a","1"],["b","2"]]"#,
-            r#"[{"key":"a","value":"1"},{"key":"b","value":"2"}]"#,
-        ] {
-            let line = format!(r#"{{"headers":{headers},"value":"x"}}"#);
-            let other = message(line.as_bytes(), "file", 3).unwrap();
-            assert_eq!(other.headers, read.headers, "{headers}");
-            assert_eq!(other.place, "file/3");
-        }
-        assert!(message(b"[]", "file", 1).is_err());
-        assert!(message(br#"{"headers":["odd"]}"#, "file", 1).is_err());
-    }
 }

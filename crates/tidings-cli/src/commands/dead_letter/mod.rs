@@ -7,6 +7,7 @@ pub(crate) mod edit;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod ls;
+mod message;
 mod pointer;
 pub(crate) mod redrive;
 mod row;
