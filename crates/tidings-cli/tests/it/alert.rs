@@ -199,6 +199,24 @@ fn an_outbox_whose_events_wait_is_told() {
 }
 
 #[test]
+fn a_key_that_is_held_for_longer_than_it_may_is_told() {
+    let place = Place::new();
+    orders(&place, 0, 1);
+    let _consumer = given_up(&place, "payment", 1);
+    // The dead letter itself is told first, so that it is told here no more.
+    watched(&place, &[]);
+    assert_eq!(stages(&told(&place)), ["dead_letter fired"]);
+
+    watched(&place, &["--parked-after", "1h"]);
+    assert_eq!(told(&place).len(), 1, "it is not held for so long");
+    watched(&place, &["--parked-after", "0s"]);
+
+    let lines = told(&place);
+    assert_eq!(stages(&lines)[1..], ["parked fired"], "{lines:?}");
+    assert_eq!(lines[1]["data"]["consumer"], "payment");
+}
+
+#[test]
 fn a_command_that_fails_is_run_again_with_the_same_id_until_it_succeeds() {
     let place = Place::new();
     orders(&place, 0, 1);

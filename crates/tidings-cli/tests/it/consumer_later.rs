@@ -11,6 +11,7 @@ echo "$TIDINGS_EVENT_ID $TIDINGS_ATTEMPT" >> "$1.attempts"
 case "$TIDINGS_EVENT_ID" in
   bad-*) [ "$TIDINGS_ATTEMPT" -gt 3 ] || exit 75 ;;
   never-*) exit 75 ;;
+  down-*) [ ! -e "$1.down" ] || exit 75 ;;
   slow-*) while [ ! -e "$1.go" ]; do sleep 0.02; done ;;
 esac
 echo "$TIDINGS_EVENT_ID" >> "$1"
@@ -184,6 +185,39 @@ fn a_group_stops_when_more_is_parked_than_may_be_of_it_or_of_a_key() {
 }
 
 #[test]
+fn what_waits_is_retried_now_or_passed_over_and_its_key_goes_on() {
+    let place = Place::new();
+    let done = place.file("done");
+    let down = place.write("done.down", "");
+    place.import(&(event("down-a-1", "a") + &event("never-b-1", "b") + &event("good-b-2", "b")));
+    let _running = run(&place, &["--attempts", "1", "--later", "1h"]).start();
+    let state = |id: &str, state: &str| (id.to_owned(), state.to_owned());
+    until("everything is parked", || waiting(&place).len() == 3);
+    assert!(waiting(&place).contains(&state("good-b-2", "behind")));
+    std::fs::remove_file(down).unwrap();
+
+    let decide = |arguments: &[&str]| {
+        let answer = tidings(arguments).arguments(["-o", "json"]);
+        answer.data(&place.data()).ok().json()
+    };
+    let retried = decide(&["retry", "now", "down-a-1"]);
+    assert_eq!(retried["retried"], 1, "{retried}");
+    until("it is retried", || lines(&done) == ["down-a-1"]);
+
+    let skip = ["consumer", "skip", "later", "never-b-1"];
+    let silent = tidings(skip).data(&place.data()).run();
+    assert_eq!(silent.code, Some(2), "{}", silent.stderr);
+    assert!(silent.stderr.contains("--reason"), "{}", silent.stderr);
+    assert_eq!(waiting(&place).len(), 2, "nothing changed");
+    let skipped = decide(&[&skip[..], &["--reason", "a test order"]].concat());
+    assert_eq!(skipped["skipped"], true, "{skipped}");
+    until("its key goes on", || {
+        lines(&done) == ["down-a-1", "good-b-2"]
+    });
+    until("nothing waits", || waiting(&place).is_empty());
+}
+
+#[test]
 fn an_event_that_is_skipped_ahead_of_a_running_group_is_not_handled() {
     let place = Place::new();
     let done = place.file("done");
@@ -202,4 +236,19 @@ fn an_event_that_is_skipped_ahead_of_a_running_group_is_not_handled() {
 
     until("the rest is handled", || lines(&done).len() == 2);
     assert_eq!(lines(&done), ["slow-a-1", "good-a-3"]);
+}
+
+#[test]
+fn a_rate_spreads_handlings_over_the_time() {
+    let place = Place::new();
+    let events = (0..11).map(|number| event(&format!("good-{number}-1"), &number.to_string()));
+    place.import(&events.collect::<String>());
+    let began = std::time::Instant::now();
+
+    run(&place, &["--rate", "10/s", "--until-end"]).ok();
+
+    assert_eq!(lines(&place.file("done")).len(), 11);
+    // One at once, the others one each 100 ms.
+    let took = began.elapsed();
+    assert!(took >= std::time::Duration::from_secs(1), "{took:?}");
 }

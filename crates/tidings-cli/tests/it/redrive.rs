@@ -437,3 +437,43 @@ fn a_discard_that_is_only_tried_says_what_it_would_do_and_changes_nothing() {
     );
     assert_eq!(done["skipped"], skipped);
 }
+
+#[test]
+fn an_edit_that_does_not_say_why_is_refused() {
+    let place = Place::new();
+    dead(&place, 1);
+
+    let silent = ["dlq", "edit", "evt-0", "--set", "/total=1"];
+    let silent = tidings(silent).data(&place.data()).run();
+
+    assert_eq!(silent.code, Some(2), "{}", silent.stderr);
+    assert!(silent.stderr.contains("--reason"), "{}", silent.stderr);
+    assert_eq!(dlq(&place, &["show", "evt-0"])["status"], "open");
+}
+
+#[test]
+fn dead_letters_are_exported_as_cloudevents() {
+    let place = Place::new();
+    dead(&place, 2);
+
+    let exported = tidings(["dlq", "export", "--cloudevents"]).data(&place.data());
+
+    let exported = exported.ok();
+    let events = exported.lines().into_iter();
+    let events: Vec<Value> = events
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events.len(), 2);
+    let event = &events[0];
+    assert_eq!(
+        (&event["specversion"], &event["id"]),
+        (&json!("1.0"), &json!("evt-0"))
+    );
+    assert_eq!(
+        (&event["type"], &event["source"]),
+        (&json!("order.placed.v2"), &json!("shop"))
+    );
+    assert_eq!(event["data"]["order_id"], "order-0");
+    assert_eq!(event["tdgconsumer"], "shipping");
+    assert_eq!(event["tdgerror"], "no stock of PROD-0");
+}
