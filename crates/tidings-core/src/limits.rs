@@ -141,7 +141,7 @@ pub const LATER_DELAY_MAX: Duration = Duration::from_secs(30 * 86_400);
 pub const PARKED_DEFAULT: u64 = 1_000_000;
 /// Events of one key that may be parked in a store, unless the group says otherwise; beyond that it stops.
 pub const PARKED_OF_KEY_DEFAULT: u64 = 100_000;
-/// A group looks this often whether something that is parked is due, while anything is parked: so late a retry is, and after the instance that looks for all of them was killed by [`PARKED_LEASE`] more.
+/// A group looks this often whether something that is parked is due, while anything is parked: so late a retry is, and after the instance that looks for all of them was killed by `PARKED_LEASE` more.
 pub const PARKED_LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A group looks this often for what persons and other processes did, while nothing is parked.
 pub const PARKED_LOOK_IDLE_INTERVAL: Duration = Duration::from_secs(1);
