@@ -34,7 +34,7 @@ const PORT: u16 = 9092;
 /// The longest name of a topic that Kafka takes.
 const TOPIC_BYTES_MAX: usize = 249;
 const MECHANISMS: &[&str] = &["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
-const COMPRESSIONS: &[&str] = &["none", "gzip", "snappy", "lz4"];
+const COMPRESSIONS: &[&str] = &["none", "gzip", "snappy", "lz4", "zstd"];
 
 /// How a Kafka cluster is used.
 #[derive(Clone)]
@@ -332,7 +332,7 @@ mod tests {
             ("kafka://ann:x@h?sasl=GSSAPI", "SCRAM-SHA-512"),
             ("kafka://h?ca=/x", "add tls"),
             ("kafka://h?tls&ca=/none", "/none"),
-            ("kafka://h?compression=zip", "lz4"),
+            ("kafka://h?compression=zip", "zstd"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

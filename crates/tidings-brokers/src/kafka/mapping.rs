@@ -192,6 +192,15 @@ pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether an error says that what the topic holds cannot be read, however often it is fetched: the partition stands still before it.
+pub(super) fn is_unreadable(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(
+        code,
+        E::BadMessage | E::BadCompression | E::NotImplemented | E::UnsupportedCompressionType
+    )
+}
+
 /// An error of the client as ours.
 pub(super) fn broker_error(address: &str, action: &'static str, error: &KafkaError) -> BrokerError {
     use RDKafkaErrorCode as E;
@@ -214,6 +223,14 @@ pub(super) fn broker_error(address: &str, action: &'static str, error: &KafkaErr
             broker: NAME,
             address: address(),
             reason,
+        },
+        Some(code) if is_unreadable(code) => BrokerError::Remote {
+            broker: NAME,
+            action,
+            reason: format!(
+                "a batch of the topic cannot be read ({reason}): it is damaged, or compressed otherwise than by gzip, snappy, lz4 or zstd; its partition stands still until retention removes it or the group is moved behind it"
+            ),
+            class: ErrorClass::Permanent,
         },
         _ => BrokerError::Remote {
             broker: NAME,

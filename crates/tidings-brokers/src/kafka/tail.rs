@@ -1,7 +1,7 @@
 //! Reading along without a group: all partitions, from some point on. A thread of its own reads ahead a little.
 
 use super::client::{Client, Troubles, create};
-use super::mapping::{NAME, RecordReader, broker_error, is_wanted};
+use super::mapping::{NAME, RecordReader, broker_error, is_unreadable, is_wanted};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -186,6 +186,9 @@ impl Follower {
             | E::UnknownTopicOrPartition
             | E::UnknownTopic
             | E::Fatal => Some(broker_error(&self.client.config.address, "read", error)),
+            code if is_unreadable(code) => {
+                Some(broker_error(&self.client.config.address, "read", error))
+            }
             _ => None,
         }
     }

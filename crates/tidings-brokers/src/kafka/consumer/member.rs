@@ -2,7 +2,7 @@
 
 use super::super::client::{Client, create};
 use super::super::config::KafkaConfig;
-use super::super::mapping::{Incomer, NAME, RecordReader, broker_error, is_wanted};
+use super::super::mapping::{Incomer, NAME, RecordReader, broker_error, is_unreadable, is_wanted};
 use super::rebalance::{Rebalance, commit, is_in_flux};
 use super::state::Shared;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -184,6 +184,9 @@ impl Member {
                 | E::PollExceeded
                 | E::Fatal,
             ) => Some(broker_error(&self.config.address, "receive", error)),
+            Some(code) if is_unreadable(code) => {
+                Some(broker_error(&self.config.address, "receive", error))
+            }
             _ => None,
         };
         tracing::debug!(group = self.group, "{error}");

@@ -81,7 +81,7 @@ fn with_length(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A batch of one record without a key, as it is on the wire: our client cannot write header names that are no text.
-fn batch(body: &[u8], headers: &[(&[u8], &[u8])]) -> Vec<u8> {
+pub(super) fn batch(body: &[u8], headers: &[(&[u8], &[u8])]) -> Vec<u8> {
     let mut record = vec![0, 0, 0, 1];
     record.extend(with_length(body));
     record.extend(length(headers.len()));
@@ -103,7 +103,7 @@ fn batch(body: &[u8], headers: &[(&[u8], &[u8])]) -> Vec<u8> {
 }
 
 /// Writes a batch to partition 0 by a request of our own (Produce, version 3) and expects that it is taken.
-fn produce(host: &str, topic: &str, batch: &[u8]) -> std::io::Result<()> {
+pub(super) fn produce(host: &str, topic: &str, batch: &[u8]) -> std::io::Result<()> {
     use std::io::{Read as _, Write as _};
     let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
     let mut request = vec![0, 0, 0, 3, 0, 0, 0, 7];

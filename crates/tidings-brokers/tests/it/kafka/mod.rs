@@ -1,5 +1,6 @@
 //! Kafka: what is its own, besides what every broker must do.
 
+mod compressed;
 mod foreign;
 mod instances;
 
