@@ -265,3 +265,41 @@ pub(super) fn is_missing(error: &lapin::Error) -> bool {
 pub(super) fn is_otherwise(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(answer) if answer.get_id() == PRECONDITION_FAILED)
 }
+
+/// How many bytes the message had for which the server closed the channel, because it takes none of that size.
+pub(super) fn refused_bytes(error: &lapin::Error) -> Option<usize> {
+    let ErrorKind::ProtocolError(answer) = error.kind() else {
+        return None;
+    };
+    if answer.get_id() != PRECONDITION_FAILED {
+        return None;
+    }
+    // "PRECONDITION_FAILED - message size 200 is larger than configured max size 100"; nothing else tells which message it was.
+    let (_, rest) = answer.get_message().as_str().split_once("message size ")?;
+    let (bytes, _) = rest.split_once(" is larger than")?;
+    bytes.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::protocol::{AMQPError, AMQPSoftError};
+
+    fn closed_by(code: AMQPSoftError, text: &str) -> lapin::Error {
+        ErrorKind::ProtocolError(AMQPError::new(code.into(), text.into())).into()
+    }
+
+    #[test]
+    fn the_size_that_a_server_refuses_is_read_from_its_answer() {
+        let words =
+            "PRECONDITION_FAILED - message size 200000 is larger than configured max size 100000";
+        let failed = AMQPSoftError::PRECONDITIONFAILED;
+
+        assert_eq!(refused_bytes(&closed_by(failed, words)), Some(200_000));
+        let other = "PRECONDITION_FAILED - invalid expiration 'soon'";
+        let failed = AMQPSoftError::PRECONDITIONFAILED;
+        assert_eq!(refused_bytes(&closed_by(failed, other)), None);
+        let missing = AMQPSoftError::NOTFOUND;
+        assert_eq!(refused_bytes(&closed_by(missing, words)), None);
+    }
+}

@@ -5,15 +5,19 @@
 
 use super::NAME;
 use super::admin::exchange_missing;
-use super::connection::{Line, Link, is_missing};
+use super::connection::{Line, Link, is_missing, refused_bytes};
 use super::mapping;
 use lapin::options::BasicPublishOptions;
 use lapin::{Confirmation, PublisherConfirm};
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tidings_core::broker::{BrokerError, PublishError, PublishOutcome, Receipt};
 use tidings_core::limits::{REMOTE_PUBLISH_IN_FLIGHT, REMOTE_PUBLISH_TIMEOUT};
 use tidings_core::{Envelope, ErrorClass, codes};
+
+/// The client tells of one event after the other that its channel is gone, which may take a moment on a busy machine.
+const LOST_WAIT: Duration = Duration::from_secs(1);
 
 /// Hands over a batch under the rules of the port.
 pub(super) async fn publish(link: &Link, batch: &[Envelope]) -> Vec<PublishOutcome> {
@@ -32,7 +36,7 @@ pub(super) async fn publish(link: &Link, batch: &[Envelope]) -> Vec<PublishOutco
                     .map(|_| Err(PublishError::NotAttempted))
                     .collect(),
                 waiting: VecDeque::new(),
-                broken: false,
+                way: Way::Open,
             };
             sending.send(batch).await;
             let mut outcomes = sending.outcomes;
@@ -51,9 +55,38 @@ struct Sending<'a> {
     line: &'a Line,
     outcomes: Vec<PublishOutcome>,
     /// Sent and not confirmed yet, in order.
-    waiting: VecDeque<(usize, PublisherConfirm)>,
-    /// Nothing further is sent.
-    broken: bool,
+    waiting: VecDeque<(Sent, PublisherConfirm)>,
+    way: Way,
+}
+
+/// How it goes with what is on its way; nothing further is sent unless it is open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// Channel or connection are gone: the client tells so of each event.
+    Lost,
+    /// One waited out the limit, and the others did as well.
+    GivenUp,
+}
+
+impl Way {
+    /// How long an answer is waited for.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Open => REMOTE_PUBLISH_TIMEOUT,
+            Self::Lost => LOST_WAIT,
+            Self::GivenUp => Duration::ZERO,
+        }
+    }
+}
+
+/// An event that was sent.
+#[derive(Clone, Copy)]
+struct Sent {
+    /// Its place in the batch.
+    place: usize,
+    /// What its body has.
+    bytes: usize,
 }
 
 impl Sending<'_> {
@@ -63,7 +96,7 @@ impl Sending<'_> {
             if self.waiting.len() >= REMOTE_PUBLISH_IN_FLIGHT {
                 self.confirm_next().await;
             }
-            if self.broken {
+            if self.way != Way::Open {
                 break;
             }
             let key = envelope.key();
@@ -87,10 +120,12 @@ impl Sending<'_> {
                 &body,
                 properties,
             );
+            let bytes = body.len();
+            let sent = Sent { place, bytes };
             match tokio::time::timeout(REMOTE_PUBLISH_TIMEOUT, sending).await {
-                Ok(Ok(confirm)) => self.waiting.push_back((place, confirm)),
-                Ok(Err(error)) => self.fail(place, &error),
-                Err(_) => self.give_up(place),
+                Ok(Ok(confirm)) => self.waiting.push_back((sent, confirm)),
+                Ok(Err(error)) => self.fail(sent, &error),
+                Err(_) => self.give_up(sent),
             }
         }
         while !self.waiting.is_empty() {
@@ -106,27 +141,17 @@ impl Sending<'_> {
 
     /// Waits for the oldest event that is on its way.
     async fn confirm_next(&mut self) {
-        let Some((place, confirm)) = self.waiting.pop_front() else {
+        let Some((sent, confirm)) = self.waiting.pop_front() else {
             return;
         };
-        if self.broken {
-            // One waited out the limit, or the connection is gone; the others did as well.
-            let confirmed = futures_util::FutureExt::now_or_never(confirm);
-            match confirmed {
-                Some(Ok(confirmation)) => self.take(place, confirmation),
-                Some(Err(error)) => self.fail(place, &error),
-                None => self.give_up(place),
-            }
-            return;
-        }
-        match tokio::time::timeout(REMOTE_PUBLISH_TIMEOUT, confirm).await {
-            Ok(Ok(confirmation)) => self.take(place, confirmation),
-            Ok(Err(error)) => self.fail(place, &error),
-            Err(_) => self.give_up(place),
+        match tokio::time::timeout(self.way.patience(), confirm).await {
+            Ok(Ok(confirmation)) => self.take(sent, confirmation),
+            Ok(Err(error)) => self.fail(sent, &error),
+            Err(_) => self.give_up(sent),
         }
     }
 
-    fn take(&mut self, place: usize, confirmation: Confirmation) {
+    fn take(&mut self, sent: Sent, confirmation: Confirmation) {
         let outcome = match confirmation {
             Confirmation::Ack(returned) => {
                 if returned.is_some() {
@@ -144,28 +169,34 @@ impl Sending<'_> {
                 reason: "the channel does not confirm".to_owned(),
             }),
         };
-        self.set(place, outcome);
+        self.set(sent.place, outcome);
     }
 
-    fn fail(&mut self, place: usize, error: &lapin::Error) {
-        self.broken = true;
+    fn fail(&mut self, sent: Sent, error: &lapin::Error) {
+        if self.way == Way::Open {
+            self.way = Way::Lost;
+        }
         let outcome = match self.link.meaning("take an event", error) {
             // The exchange is gone: the server closes the channel and took nothing.
             BrokerError::Remote { .. } if is_missing(error) => {
                 PublishError::refused(&exchange_missing(self.link))
+            }
+            // The server closes the channel over one message and takes nothing of it; its size tells which one.
+            BrokerError::Remote { reason, .. } if refused_bytes(error) == Some(sent.bytes) => {
+                refused_as_too_large(&reason)
             }
             refused @ BrokerError::Unauthorised { .. } => PublishError::refused(&refused),
             other => PublishError::Ambiguous {
                 reason: other.to_string(),
             },
         };
-        self.set(place, Err(outcome));
+        self.set(sent.place, Err(outcome));
     }
 
-    fn give_up(&mut self, place: usize) {
-        self.broken = true;
+    fn give_up(&mut self, sent: Sent) {
+        self.way = Way::GivenUp;
         let limit = REMOTE_PUBLISH_TIMEOUT;
-        self.set(place, Err(PublishError::Timeout { limit }));
+        self.set(sent.place, Err(PublishError::Timeout { limit }));
     }
 }
 
@@ -194,6 +225,16 @@ fn too_large(bytes: usize, link: &Link) -> PublishError {
         reason: format!(
             "the message has {bytes} bytes, RabbitMQ takes {}; make the payload smaller, or raise max_message_size of the server and message_bytes_max of the URL",
             link.config.message_bytes_max
+        ),
+        class: ErrorClass::Permanent,
+        code: codes::LIMIT_EXCEEDED,
+    }
+}
+
+fn refused_as_too_large(reason: &str) -> PublishError {
+    PublishError::Refused {
+        reason: format!(
+            "RabbitMQ closed the channel: {reason}; make the payload smaller, or raise max_message_size of the server"
         ),
         class: ErrorClass::Permanent,
         code: codes::LIMIT_EXCEEDED,

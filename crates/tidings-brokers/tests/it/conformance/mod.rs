@@ -5,7 +5,7 @@
 )]
 
 #[allow(dead_code, reason = "each feature needs some of it")]
-mod own_server;
+pub(crate) mod own_server;
 
 #[cfg(any(feature = "sns_sqs", feature = "eventbridge"))]
 mod aws;

@@ -15,13 +15,13 @@ const PORT_SHIFT: u16 = 2_000;
 const PORTS_OF_ONE: u16 = 10;
 
 /// Whether the tests were told to do without a server.
-pub(super) fn is_left_out(server: &str) -> bool {
+pub(crate) fn is_left_out(server: &str) -> bool {
     let without = read("TIDINGS_TEST_WITHOUT").unwrap_or_default();
     without.split(',').any(|name| name.trim() == server)
 }
 
 /// A server for one suite; it is started when its URL is first asked for and stopped at the end.
-pub(super) struct OwnServer {
+pub(crate) struct OwnServer {
     service: Arc<Service>,
     standing: OnceCell<Standing>,
 }
@@ -39,6 +39,7 @@ impl OwnServer {
                 name,
                 folder: "services-conformance".to_owned(),
                 port_shift: PORT_SHIFT,
+                variables: Vec::new(),
             }),
             standing: OnceCell::new(),
         }
@@ -51,6 +52,25 @@ impl OwnServer {
                 name,
                 folder: format!("services-conformance-{suite}"),
                 port_shift: PORT_SHIFT + number * PORTS_OF_ONE,
+                variables: Vec::new(),
+            }),
+            standing: OnceCell::new(),
+        }
+    }
+
+    /// One that is set up otherwise than the others, by a variable that it reads when it starts.
+    pub(crate) fn set_up_by(
+        name: &'static str,
+        number: u16,
+        suite: &str,
+        variable: (&'static str, PathBuf),
+    ) -> Self {
+        Self {
+            service: Arc::new(Service {
+                name,
+                folder: format!("services-conformance-{suite}"),
+                port_shift: PORT_SHIFT + number * PORTS_OF_ONE,
+                variables: vec![variable],
             }),
             standing: OnceCell::new(),
         }
@@ -73,7 +93,7 @@ impl OwnServer {
     }
 
     /// Its URL, usable as it is.
-    pub(super) async fn url(&self) -> &str {
+    pub(crate) async fn url(&self) -> &str {
         &self.standing().await.url
     }
 
@@ -135,6 +155,8 @@ struct Service {
     /// Below the target directory of the checkout.
     folder: String,
     port_shift: u16,
+    /// What the server reads besides the settings that all have.
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Service {
@@ -158,6 +180,7 @@ impl Service {
             .current_dir(&root)
             .arg("services")
             .args(arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env("TIDINGS_SERVICES_DIR", own)
             .env(
                 "TIDINGS_SERVICES_PORT_SHIFT",

@@ -1,6 +1,7 @@
 //! Trouble on the way to a server: connections that are lost or swallow everything, servers that are not there or refuse.
 
 use super::*;
+use crate::conformance::own_server::{OwnServer, is_left_out};
 
 #[tokio::test]
 async fn a_lost_connection_makes_tokens_stale_and_loses_nothing() {
@@ -141,4 +142,50 @@ async fn a_server_that_is_not_there_is_told_at_once() {
     drop(nobody);
     let error = connect(&format!("amqp://{address}")).await.unwrap_err();
     assert_eq!(error.code(), codes::BROKER_UNREACHABLE, "{error}");
+}
+
+// A server that takes less than the URL says closes the channel, which was taken for an unknown outcome: a relay sent such an event for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_alone_finds_too_large_is_refused_for_good() {
+    if is_left_out("rabbitmq") {
+        eprintln!(
+            "SKIPPED: a limit of the server needs rabbitmq, which TIDINGS_TEST_WITHOUT leaves out"
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("advanced.config");
+    std::fs::write(&settings, "[{rabbit, [{max_message_size, 10000}]}].\n").unwrap();
+    let variable = ("RABBITMQ_ADVANCED_CONFIG_FILE", settings);
+    let server = OwnServer::set_up_by("rabbitmq", 1, "rabbitmq-limit", variable);
+    let broker = connect(&with(server.url().await, "exchange=limit"))
+        .await
+        .unwrap();
+    let mut joined = broker.subscribe(&group("g", &["**"])).await.unwrap();
+    let large = format!(
+        r#"{{"event_id":"large","event_type":"a.b","aggregate_id":"k","source":"s","payload":"{}"}}"#,
+        "x".repeat(10_000)
+    );
+    let batch = [
+        event("a.b", "before", 0),
+        Envelope::from_json(large.as_bytes()).unwrap(),
+        event("a.b", "k", 1),
+        event("a.b", "behind", 2),
+    ];
+
+    let outcomes = broker.publish(&batch).await;
+
+    let error = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(error.code(), codes::LIMIT_EXCEEDED, "{error}");
+    assert!(
+        error.is_about_the_event() && !error.may_have_happened(),
+        "{error}"
+    );
+    assert!(!error.class().is_transient(), "{error}");
+    assert!(error.to_string().contains("max_message_size"), "{error}");
+    assert!(outcomes[2].is_err(), "{outcomes:?}");
+    // The others are accepted once they are published again, as whoever publishes does.
+    publish(&broker, &[event("a.b", "behind", 2)]).await;
+    let got = receive(&mut joined, 1).await;
+    assert!(!ids(&got).contains(&"large".to_owned()), "{:?}", ids(&got));
 }
