@@ -1,5 +1,6 @@
 //! The adapter of EventBridge with SQS against moto.
 
+use crate::aws::partial::each_event_has_its_own_outcome;
 use crate::aws::{clock, host, queues};
 use crate::events::{
     DEADLINE, event, every_kind, expect_quiet, group, ids, plain, publish, receive, settle,
@@ -197,4 +198,12 @@ async fn groups_of_a_bus_are_listed_with_their_lag_and_removed_and_a_tail_leaves
         .await
         .expect_err("nobody is there");
     assert!(matches!(gone, BrokerError::Unreachable { .. }), "{gone}");
+}
+
+#[tokio::test]
+async fn each_event_of_a_batch_that_is_taken_in_part_has_its_own_outcome() {
+    each_event_has_its_own_outcome(async |address| {
+        connect(&address, "bus=bus").await.expect("a broker")
+    })
+    .await;
 }

@@ -1,5 +1,6 @@
 //! The server that speaks like AWS, and time.
 
+pub(crate) mod partial;
 #[cfg(feature = "sns_sqs")]
 pub(crate) mod tls;
 

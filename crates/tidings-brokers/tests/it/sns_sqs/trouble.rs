@@ -1,6 +1,7 @@
 //! Trouble on the way: messages that could not be kept, services that are not there, queues that vanish, a broker that is closed.
 
 use super::*;
+use crate::aws::partial::each_event_has_its_own_outcome;
 
 #[tokio::test]
 async fn a_delivery_stays_ours_while_it_is_open_and_is_stale_once_it_could_not_be_kept() {
@@ -196,4 +197,12 @@ async fn a_subscription_ends_with_its_broker() {
     assert!(matches!(ended, Ok(Err(BrokerError::Closed))));
     let again = subscription.receive.receive(10).await;
     assert!(matches!(again, Err(BrokerError::Closed)));
+}
+
+#[tokio::test]
+async fn each_event_of_a_batch_that_is_taken_in_part_has_its_own_outcome() {
+    each_event_has_its_own_outcome(async |address| {
+        connect(&address, "topic=topic").await.expect("a broker")
+    })
+    .await;
 }
