@@ -9,6 +9,7 @@ mod memory_broker;
 #[cfg(feature = "conformance")]
 #[cfg(test)]
 mod planted;
+mod planted_network;
 #[cfg(feature = "conformance")]
 #[cfg(test)]
 mod planted_stores;

@@ -45,7 +45,7 @@ const GARBAGE: &str = "garbage";
 /// A broker in memory with a bug.
 struct Buggy {
     inner: MemoryBroker,
-    bug: Bug,
+    bug: Option<Bug>,
     published: AtomicU64,
     first_group: Arc<Mutex<Option<String>>>,
 }
@@ -59,8 +59,8 @@ impl Broker for Buggy {
         Box::pin(async move {
             let mut batch = batch.to_vec();
             match self.bug {
-                Bug::Reverses => batch.reverse(),
-                Bug::Strips => {
+                Some(Bug::Reverses) => batch.reverse(),
+                Some(Bug::Strips) => {
                     let strip = |envelope: &Envelope| {
                         let mut parts = envelope.parts();
                         parts.source = None;
@@ -73,13 +73,13 @@ impl Broker for Buggy {
             let mut outcomes = Vec::new();
             for envelope in &batch {
                 let number = self.published.fetch_add(1, Ordering::AcqRel);
-                if self.bug == Bug::Forgets && number % 50 == 7 {
+                if self.bug == Some(Bug::Forgets) && number % 50 == 7 {
                     outcomes.push(Ok(Receipt { position: None }));
                     continue;
                 }
                 let mut outcome =
                     Broker::publish(&self.inner, std::slice::from_ref(envelope)).await;
-                if self.bug == Bug::OutlivesItsEnd {
+                if self.bug == Some(Bug::OutlivesItsEnd) {
                     outcome = vec![Ok(Receipt { position: None })];
                 }
                 outcomes.append(&mut outcome);
@@ -101,7 +101,7 @@ impl Broker for Buggy {
                 receive: Box::new(BuggyReceive {
                     inner: joined.receive,
                     bug: self.bug,
-                    silent: self.bug == Bug::OneGroup && !is_first,
+                    silent: self.bug == Some(Bug::OneGroup) && !is_first,
                 }),
                 settle: Arc::new(BuggySettle {
                     inner: joined.settle,
@@ -127,7 +127,7 @@ impl Broker for Buggy {
 
 struct BuggyReceive {
     inner: Box<dyn Receive>,
-    bug: Bug,
+    bug: Option<Bug>,
     silent: bool,
 }
 
@@ -139,7 +139,7 @@ impl Receive for BuggyReceive {
             }
             let mut received = self.inner.receive(events_max).await?;
             if let Received::Deliveries { deliveries, .. } = &mut received {
-                if self.bug == Bug::Doubles {
+                if self.bug == Some(Bug::Doubles) {
                     let again = deliveries.iter().find(|it| it.token.0 % 10 == 3).cloned();
                     deliveries.extend(again);
                 }
@@ -164,7 +164,7 @@ impl Receive for BuggyReceive {
 impl BuggyReceive {
     fn tell_garbage(&self, delivery: &mut Delivery) {
         delivery.problem = Some("it is no JSON".into());
-        if self.bug == Bug::DropsGarbage {
+        if self.bug == Some(Bug::DropsGarbage) {
             let mut parts = delivery.envelope.parts();
             parts.payload = None;
             delivery.envelope = Envelope::trusted(parts);
@@ -174,7 +174,7 @@ impl BuggyReceive {
 
 struct BuggySettle {
     inner: Arc<dyn Settle>,
-    bug: Bug,
+    bug: Option<Bug>,
 }
 
 impl Settle for BuggySettle {
@@ -186,10 +186,10 @@ impl Settle for BuggySettle {
             let mut told = Vec::new();
             for (token, action) in outcomes {
                 match (self.bug, action) {
-                    (Bug::DropsReleased, SettleAction::Release) => {
+                    (Some(Bug::DropsReleased), SettleAction::Release) => {
                         told.push((*token, SettleAction::Ack));
                     }
-                    (Bug::SettlesBefore, SettleAction::Ack) => {
+                    (Some(Bug::SettlesBefore), SettleAction::Ack) => {
                         let before = (0..token.0).map(|it| (Token(it), SettleAction::Ack));
                         self.inner.settle(&before.collect::<Vec<_>>()).await;
                         told.push((*token, *action));
@@ -199,7 +199,7 @@ impl Settle for BuggySettle {
             }
             let answers = self.inner.settle(&told).await;
             match self.bug {
-                Bug::BelievesAnybody | Bug::Doubles | Bug::SettlesBefore => {
+                Some(Bug::BelievesAnybody | Bug::Doubles | Bug::SettlesBefore) => {
                     answers.into_iter().map(|_| Ok(())).collect()
                 }
                 _ => answers,
@@ -218,9 +218,22 @@ impl Settle for BuggySettle {
 
 /// A place for the broker with its bug.
 struct Planted {
-    bug: Bug,
+    bug: Option<Bug>,
     events: MemoryBroker,
     first_group: Arc<Mutex<Option<String>>>,
+    /// How often its server was restarted, of which nobody sees anything.
+    restarts: Arc<AtomicU64>,
+}
+
+impl Planted {
+    fn with(bug: Option<Bug>) -> Self {
+        Self {
+            bug,
+            events: MemoryBroker::new(Arc::new(SystemClock::new())),
+            first_group: Arc::default(),
+            restarts: Arc::default(),
+        }
+    }
 }
 
 impl Fixture for Planted {
@@ -265,6 +278,11 @@ impl Fixture for Planted {
         })
     }
 
+    fn restart_server(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        self.restarts.fetch_add(1, Ordering::AcqRel);
+        Box::pin(async { Ok(()) })
+    }
+
     fn connect<'a>(
         &'a self,
         _address: &'a str,
@@ -295,6 +313,8 @@ async fn the_suite_finds_planted_bugs() {
         (Bug::OutlivesItsEnd, "A10"),
         (Bug::OneGroup, "A16"),
         (Bug::OneGroup, "H1"),
+        (Bug::Forgets, "I5"),
+        (Bug::Reverses, "I5"),
         (Bug::DropsGarbage, "E4"),
     ] {
         let ending = ending(bug, property).await;
@@ -306,11 +326,22 @@ async fn the_suite_finds_planted_bugs() {
 }
 
 async fn ending(bug: Bug, property: &str) -> Ending {
-    let planted = Planted {
-        bug,
-        events: MemoryBroker::new(Arc::new(SystemClock::new())),
-        first_group: Arc::default(),
-    };
+    let planted = Planted::with(Some(bug));
     let report = run_some(Arc::new(planted), &[property]).await;
     report.results[0].result
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_must_not_be_killed_is_restarted_in_good_order_and_that_is_said() {
+    // I2 finds out how by a restart of its own before those under load.
+    for (property, ending, expected) in [("I2", Ending::Declared, 4), ("I5", Ending::Pass, 1)] {
+        let sound = Planted::with(None);
+        let restarts = Arc::clone(&sound.restarts);
+
+        let report = run_some(Arc::new(sound), &[property]).await;
+
+        let result = &report.results[0];
+        assert_eq!(result.result, ending, "{result}");
+        assert_eq!(restarts.load(Ordering::Acquire), expected, "{result}");
+    }
 }

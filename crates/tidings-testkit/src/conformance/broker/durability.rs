@@ -5,6 +5,7 @@ use super::ground::{
     END_MAX, Ground, assert_none_missing, assert_seen, declared, event, number_of, publish, spread,
 };
 use super::member::Member;
+use super::outage::Fall;
 use super::report::Verdict;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tidings_core::Envelope;
 use tidings_core::broker::SettleAction;
 
-/// D1: a publisher is killed with SIGKILL, then the server: whatever was acknowledged is there.
+/// D1: a publisher is killed with SIGKILL, then the server, or it is restarted in good order where it must not be killed: whatever was acknowledged is there.
 pub(super) async fn survives(ground: Arc<Ground>) -> Verdict {
     if let Some(why) = ground.traits.in_process {
         return Verdict::Declared(why.to_owned());
@@ -23,16 +24,13 @@ pub(super) async fn survives(ground: Arc<Ground>) -> Verdict {
     drop(before);
     let acknowledged = killed_publisher(&ground).await;
 
-    let killed = ground.fixture.kill_server().await;
-    if killed.is_ok() {
-        let started = ground.fixture.start_server().await;
-        started.expect("a server that was killed starts");
-    }
+    let fall = Fall::first(&*ground.fixture).await;
 
     assert_kept(&ground, "d1", &acknowledged).await;
-    match killed {
-        Err(reason) if !ground.traits.is_embedded => declared(&reason),
-        _ => Verdict::Pass,
+    match fall {
+        Ok(fall) => fall.verdict(),
+        Err(_) if ground.traits.is_embedded => Verdict::Pass,
+        Err(reason) => declared(&reason),
     }
 }
 

@@ -9,7 +9,7 @@ use super::report::Verdict;
 use super::witness::{Witness, content};
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_core::broker::{Admin, Broker, BrokerError, GroupName, StartAt};
+use tidings_core::broker::{Admin, Broker, BrokerError, GroupName, Position, StartAt};
 use tidings_core::seam::Clock as _;
 use tidings_flow::runtime::SystemClock;
 
@@ -108,13 +108,18 @@ pub(super) async fn independent(ground: Arc<Ground>) -> Verdict {
     Verdict::Pass
 }
 
-/// H2: a group is moved to the beginning, to the end, to a time and to a position, and goes on there.
+/// H2: a group is moved to the beginning, to the end, to a time and to a position, and goes on there; where events have no positions, that is refused.
 pub(super) async fn moved(ground: Arc<Ground>) -> Verdict {
     let events = spread(20, 1);
     let broker = ground.connect().await;
     let group = ground.group("h2");
     let mut member = Member::join(&ground, &*broker, "h2").await;
-    publish(&*broker, &events[..10]).await;
+    publish(&*broker, &events[..3]).await;
+    let outcomes = broker.publish(&events[3..4]).await;
+    let [Ok(receipt)] = outcomes.as_slice() else {
+        panic!("one event, and the outcomes are {outcomes:?}");
+    };
+    publish(&*broker, &events[4..10]).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     let between = SystemClock::new().now();
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -132,10 +137,6 @@ pub(super) async fn moved(ground: Arc<Ground>) -> Verdict {
         );
         return Verdict::Declared("it has no history: moving a group is refused".to_owned());
     }
-    let third = match broker.reader() {
-        Some(reader) => Some(reader.earliest().await.expect("readable").0 + 3),
-        None => None,
-    };
     for (start, first) in [
         (StartAt::Earliest, 0),
         (StartAt::Time(between), 10),
@@ -143,9 +144,17 @@ pub(super) async fn moved(ground: Arc<Ground>) -> Verdict {
     ] {
         seek_and_read(&ground, &*broker, start, &events[first..]).await;
     }
-    if let Some(third) = third {
-        let start = StartAt::Position(tidings_core::broker::Position(third));
-        seek_and_read(&ground, &*broker, start, &events[3..]).await;
+    match receipt.position {
+        Some(third) => {
+            seek_and_read(&ground, &*broker, StartAt::Position(third), &events[3..]).await;
+        }
+        None => {
+            let moved = admin.seek(&group, StartAt::Position(Position(3))).await;
+            assert!(
+                matches!(moved, Err(BrokerError::Unsupported { .. })),
+                "events have no positions: {moved:?}"
+            );
+        }
     }
     let unknown = admin
         .seek(&ground.group("h2-unknown"), StartAt::Earliest)

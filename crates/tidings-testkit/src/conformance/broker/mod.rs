@@ -29,6 +29,7 @@ mod groups;
 mod killed_worker;
 mod member;
 mod order;
+mod outage;
 mod parking;
 mod property;
 mod report;

@@ -4,7 +4,7 @@ use super::ground::Ground;
 use super::report::Verdict;
 use super::{
     aborting, batch, chaos, classic, closing, deciding, durability, failure, fidelity, flow,
-    groups, killed_worker, order, parking, sharing, time, trouble,
+    groups, killed_worker, order, outage, parking, sharing, time, trouble,
 };
 use std::sync::Arc;
 use tidings_core::BoxFuture;
@@ -268,7 +268,7 @@ pub(super) const PROPERTIES: &[Property] = &[
     ),
     property!(
         "H2",
-        "a group is moved by position and by time",
+        "a group is moved to the beginning, the end and a time, and to a position where events have one",
         groups::moved
     ),
     property!(
@@ -286,6 +286,12 @@ pub(super) const PROPERTIES: &[Property] = &[
         "I2",
         "three kills of the server under load lose nothing",
         chaos::killed_thrice,
+        serial
+    ),
+    property!(
+        "I5",
+        "ten thousand events published while the server goes and comes back arrive, each key in order",
+        outage::published_through,
         serial
     ),
     property!("J1", "the lag that is told is the truth", groups::lag),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub enum Verdict {
     /// It holds.
     Pass,
-    /// It does not apply, or cannot be judged here; what was declared in its place was seen to be refused.
+    /// It does not apply, or cannot be judged here, for this reason. Where the reason says that something is refused, it was seen to be.
     Declared(String),
 }
 
