@@ -155,6 +155,7 @@ pub(crate) fn check(house: &House) -> Result<(), Failure> {
     for row in &found.rows {
         stale.extend(difference(&stored, row));
     }
+    stale.extend(vanished(&stored, &found));
     if stale.is_empty() {
         let count = found.rows.len();
         println!("conformance: the page says what {count} results say");
@@ -177,6 +178,12 @@ fn difference(stored: &Results, row: &Row) -> Option<String> {
             row.broker, row.version, known.version
         );
     }
+    if known.title != row.title {
+        return Some(format!(
+            "{} of {} claims on it that {}, and was looked at for this: {}",
+            row.property, row.broker, known.title, row.title
+        ));
+    }
     let same = known.result == row.result && known.reason == row.reason;
     (!same).then(|| {
         format!(
@@ -184,6 +191,23 @@ fn difference(stored: &Results, row: &Row) -> Option<String> {
             row.property, row.broker, known.result, row.result, row.reason
         )
     })
+}
+
+/// What is on the page of a broker that was looked at, and was not found.
+fn vanished(stored: &Results, found: &Results) -> Vec<String> {
+    let brokers = found.brokers();
+    stored
+        .rows
+        .iter()
+        .filter(|row| brokers.contains(&row.broker.as_str()))
+        .filter(|row| found.find(&row.broker, &row.property).is_none())
+        .map(|row| {
+            format!(
+                "{} of {} is on it and was not looked at",
+                row.property, row.broker
+            )
+        })
+        .collect()
 }
 
 fn write(house: &House, name: &str, text: &str) -> Result<(), Failure> {
@@ -219,6 +243,28 @@ mod tests {
         let mut other = row("1", "pass", "");
         other.broker = "kafka".to_owned();
         assert!(difference(&stored, &other).is_some());
+        let mut renamed = row("1", "pass", "");
+        renamed.title = "it arrives once".to_owned();
+        assert!(difference(&stored, &renamed).is_some());
+    }
+
+    #[test]
+    fn a_property_that_is_looked_at_no_more_is_a_difference_where_its_broker_was() {
+        let mut second = row("1", "pass", "");
+        second.property = "A2".to_owned();
+        let mut other = row("1", "pass", "");
+        other.broker = "kafka".to_owned();
+        let stored = Results {
+            rows: vec![row("1", "pass", ""), second, other],
+        };
+        let found = Results {
+            rows: vec![row("1", "pass", "")],
+        };
+
+        let gone = vanished(&stored, &found);
+
+        assert_eq!(gone, ["A2 of nats is on it and was not looked at"]);
+        assert_eq!(vanished(&stored, &stored), [] as [String; 0]);
     }
 
     #[test]

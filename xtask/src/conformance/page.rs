@@ -7,11 +7,30 @@ use super::results::{Results, property_order};
 const HEAD: &str = "\
 # Brokers: what each one shows
 
-Made by `cargo xtask conformance` from results of the [suite](../../crates/tidings-testkit/src/conformance/broker/mod.rs), which every adapter passes on a
-real server; `cargo xtask test` compares it with what its own run finds. *pass*: the property was seen to hold. *declared*: it does not apply, or cannot be
-judged there; the refusal that is declared in its place was seen, and the reason stands [below](#reasons). An adapter of your own is held to the same by one
-line of test.
+Made by `cargo xtask conformance` from results of the [suite](../../crates/tidings-testkit/src/conformance/broker/mod.rs), which every adapter passes; `cargo xtask
+test` compares it with what its own run finds. Each is looked at on a real server of its own, apart from *memory* and *embedded*, which live in the process of their
+client, and from *sns_sqs*, *sns_sqs_fifo* and *eventbridge*, for which moto stands: it is not AWS. *pass*: the property was seen to hold. *declared*: it does not
+apply, or cannot be judged there, and why stands [below](#reasons); where a reason says that something is refused, the refusal was seen. What is missing here is looked at
+[elsewhere](#not-on-this-page). An adapter of your own is held to the same by one line of test.
 
+";
+
+/// Claims about brokers that the suite does not look at, why, and where else they are looked at.
+const ELSEWHERE: &str = "
+## Not on this page
+
+- The embedded log under torn writes and flushes that are lost, because its disk must be a fake for that: the [crashes](../../crates/tidings-log/tests/it/crash.rs) of the
+  log, and `cargo xtask powercut` on a real file system.
+- A batch that is taken as a whole or not at all, because no broker here declares that: each event of a batch has an outcome of its own. What a crash may leave of a batch is looked at
+  with the crashes of the log; of servers nothing is claimed.
+- Clocks that jump or differ between instances, because an event is due, and a lease ends, by the clock of the store: clocks that jump are looked at where the log reads one, for its
+  [order](../../crates/tidings-log/tests/it/trouble.rs) and for its [retention](../../crates/tidings-log/tests/it/retention/mod.rs).
+- Tenants that see nothing of each other, because there are none: an attribute with such a name is one among others.
+- A database that is restarted under outbox and inbox, because no broker takes part: [the relay](../../crates/tidings-cli/tests/it/relay_trouble.rs) goes on behind a server that was killed,
+  and [the ledger](../../crates/tidings-cli/tests/it/ledger/mod.rs) is exact whatever is killed or cut off.
+- One effect of an event that comes twice, because that is the inbox's: [a storm of duplicates](../../crates/tidings/tests/it/inbox/mod.rs), and the ledger.
+- The age of the oldest event that an outbox has not sent, because it is the relay's: [told by an alert](../../crates/tidings-cli/tests/it/alert.rs) and [by a
+  check](../../crates/tidings-cli/tests/it/check.rs).
 ";
 
 /// What each family of properties is about.
@@ -53,6 +72,7 @@ pub(super) fn text(results: &Results) -> String {
         }
     }
     reasons(&mut page, results, &brokers);
+    page.push_str(ELSEWHERE);
     page
 }
 
