@@ -248,8 +248,10 @@ impl Stat {
     /// The name stands in brackets and may hold brackets and spaces itself: fields count from behind the last one.
     fn parse(line: &str) -> Option<Stat> {
         let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
+        let threads: u32 = fields.get(17)?.parse().ok()?;
         Some(Stat {
-            has_ended: matches!(*fields.first()?, "Z" | "X"),
+            // The first thread may have ended before the others, which hold files and ports until then.
+            has_ended: matches!(*fields.first()?, "Z" | "X") && threads <= 1,
             parent: fields.get(1)?.parse().ok()?,
             started_ticks: fields.get(19)?.parse().ok()?,
         })
@@ -273,6 +275,20 @@ mod tests {
             })
         );
         assert_eq!(Stat::parse("42 (cut"), None);
+    }
+
+    #[test]
+    fn a_process_has_ended_once_its_last_thread_has() {
+        let line = |state: &str, threads: u32| {
+            format!(
+                "42 (java) {state} 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 98765 1 2"
+            )
+        };
+        let has_ended = |state, threads| Stat::parse(&line(state, threads)).map(|it| it.has_ended);
+
+        assert_eq!(has_ended("S", 40), Some(false));
+        assert_eq!(has_ended("Z", 40), Some(false));
+        assert_eq!(has_ended("Z", 1), Some(true));
     }
 
     #[cfg(target_os = "linux")]

@@ -7,4 +7,5 @@
 
 mod containers;
 mod own_port;
+mod servers_of_events;
 mod services;

@@ -15,12 +15,19 @@ static GIVEN: AtomicU16 = AtomicU16::new(0);
 
 /// A port that nobody listens on and that no other test of this process gets.
 pub(crate) fn own_port() -> u16 {
+    own_ports(1)
+}
+
+/// The first of so many ports one behind the other, for a server that has several.
+pub(crate) fn own_ports(count: u16) -> u16 {
     let process = u16::try_from(std::process::id() % PROCESSES).expect("small");
     for _ in 0..PORTS {
-        let port = FIRST + process * PORTS + GIVEN.fetch_add(1, Ordering::Relaxed) % PORTS;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let first = GIVEN.fetch_add(count, Ordering::Relaxed) % PORTS;
+        let port = FIRST + process * PORTS + first;
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if first + count <= PORTS && (port..port + count).all(is_free) {
             return port;
         }
     }
-    panic!("none of {PORTS} ports is free");
+    panic!("no {count} of {PORTS} ports are free");
 }

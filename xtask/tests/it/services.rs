@@ -3,27 +3,47 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::own_port::own_port;
+use crate::own_port::{own_port, own_ports};
 
 /// A place for servers of its own: another folder, other ports. Stops its server when the test ends.
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
     server: &'static str,
-    port: u16,
+    pub(crate) port: u16,
     usual_port: u16,
 }
+
+/// Of a server with further listeners: AMQP with TLS, controllers of Kafka.
+pub(crate) const PORTS_OF_ONE: u16 = 8;
 
 impl Place {
     /// For PostgreSQL, as most of these tests.
     fn of_its_own() -> Option<Place> {
         Place::for_server("postgres", 15432)
+    }
+
+    /// For a server of events, with what is installed for the other tests, so that nothing is fetched again.
+    pub(crate) fn with_tools(server: &'static str, usual_port: u16) -> Option<Place> {
+        let mut place = Place::for_server(server, usual_port)?;
+        place.port = own_ports(PORTS_OF_ONE);
+        let usual = std::env::var_os("TIDINGS_SERVICES_DIR").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/services"),
+            PathBuf::from,
+        );
+        for entry in fs::read_dir(usual).into_iter().flatten().flatten() {
+            if entry.path().join(".whole").exists() {
+                let link = place.folder.path().join(entry.file_name());
+                std::os::unix::fs::symlink(entry.path(), link).expect("linked");
+            }
+        }
+        Some(place)
     }
 
     /// Nothing, and a line that says so, if this run has to do without the server.
@@ -52,33 +72,34 @@ impl Place {
             .env(
                 "TIDINGS_SERVICES_PORT_SHIFT",
                 (self.port - self.usual_port).to_string(),
-            )
-            .env_remove("TIDINGS_TEST_POSTGRES_URL")
-            .env_remove("TIDINGS_TEST_MYSQL_URL");
+            );
+        for variable in ["POSTGRES", "MYSQL", "RABBITMQ", "NATS", "KAFKA", "AWS"] {
+            command.env_remove(format!("TIDINGS_TEST_{variable}_URL"));
+        }
         command
     }
 
     /// What it printed; fails the test if it failed.
-    fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().expect("runs");
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
         said(&output)
     }
 
     /// What it complained about; fails the test if it succeeded.
-    fn refused(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().expect("runs");
         assert!(!output.status.success(), "{arguments:?}: {}", said(&output));
         said(&output)
     }
 
-    fn standing(&self) -> Value {
+    pub(crate) fn standing(&self) -> Value {
         let printed = self.run(&["status", self.server, "-o", "json"]);
         let rows: Value = serde_json::from_str(&printed).expect("a JSON array");
         rows[0].clone()
     }
 
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         let standing = self.standing();
         standing["state"].as_str().expect("a state").to_owned()
     }
@@ -96,7 +117,7 @@ impl Place {
         self.folder.path().join(self.server).join(name)
     }
 
-    fn process(&self) -> String {
+    pub(crate) fn process(&self) -> String {
         fs::read_to_string(self.file("process")).expect("a record")
     }
 }
@@ -196,7 +217,7 @@ fn mariadb_keeps_its_data_over_a_kill_and_asks_for_a_password() {
 }
 
 /// Takes a port. Between fork and exec a child that another test starts has what was open here, so that the look whether the port is free may still hold it.
-fn listen(port: u16) -> TcpListener {
+pub(crate) fn listen(port: u16) -> TcpListener {
     let tries = 100;
     for _ in 1..tries {
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
