@@ -24,6 +24,8 @@ mod brokers_bad_input;
 ))]
 mod brokers_bad_input_aws;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
+mod brokers_bad_input_kafka;
+#[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod brokers_groups;
 mod check;
 mod command;
@@ -51,6 +53,9 @@ mod import_once;
 mod inbox;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod kafka_commands;
+#[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
+#[path = "../../../tidings-brokers/tests/it/kafka/wire.rs"]
+mod kafka_wire;
 mod ledger;
 mod look_ups;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]

@@ -1,6 +1,6 @@
 //! What other programs compress, and what nobody can read.
 
-use super::foreign::{batch, produce};
+use super::wire::{batch, produce};
 use super::*;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;

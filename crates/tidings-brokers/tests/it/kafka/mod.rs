@@ -3,6 +3,7 @@
 mod compressed;
 mod foreign;
 mod instances;
+pub(crate) mod wire;
 
 use crate::events::{
     DEADLINE, event, every_kind, expect_quiet, group, ids, plain, publish, read_to_end, receive,
