@@ -13,6 +13,7 @@ use tidings_testkit::conformance::broker::{Ending, Fixture, Traits, Unavailable,
 use tidings_testkit::proxy::FaultProxy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// So long an answer is waited for.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
@@ -122,9 +123,10 @@ impl Fixture for Planted {
 
 /// Gives every byte back.
 async fn echo(listener: TcpListener) {
+    let mut echoing = JoinSet::new();
     loop {
         let (mut socket, _) = listener.accept().await.expect("a connection");
-        tokio::spawn(async move {
+        echoing.spawn(async move {
             let (mut from, mut to) = socket.split();
             // How it ends is the client's to say.
             let _ended = tokio::io::copy(&mut from, &mut to).await;
@@ -146,7 +148,9 @@ async fn what_was_sent_must_be_said_to_be_there_perhaps() {
     for (lost, ending) in [(unknown, Ending::Pass), (denied, Ending::Fail)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let server = listener.local_addr().expect("an address").to_string();
-        let serving = tokio::spawn(echo(listener));
+        // It ends with this round.
+        let mut serving = JoinSet::new();
+        serving.spawn(echo(listener));
         let planted = Planted {
             events: MemoryBroker::new(Arc::new(SystemClock::new())),
             server,
@@ -156,6 +160,5 @@ async fn what_was_sent_must_be_said_to_be_there_perhaps() {
         let report = run_some(Arc::new(planted), &["D6"]).await;
 
         assert_eq!(report.results[0].result, ending, "{}", report.results[0]);
-        serving.abort();
     }
 }

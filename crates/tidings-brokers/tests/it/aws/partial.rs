@@ -5,6 +5,7 @@ use tidings_core::broker::{Broker, PublishError};
 use tidings_core::{Envelope, codes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// What the ids begin with of events that are not taken, the code, and whether we are held guilty.
 const FAULTS: [(&str, &str, bool); 3] = [
@@ -102,9 +103,10 @@ fn fault(entry: &str) -> Option<(&'static str, bool)> {
 }
 
 async fn serve(listener: TcpListener) {
+    let mut answering = JoinSet::new();
     loop {
         let (mut socket, _) = listener.accept().await.expect("a connection");
-        tokio::spawn(async move {
+        answering.spawn(async move {
             let body = Request::read(&mut socket).await.answer();
             let length = body.len();
             let answer = format!(
@@ -121,7 +123,9 @@ pub(crate) async fn each_event_has_its_own_outcome<B: Broker>(
 ) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
-    let serving = tokio::spawn(serve(listener));
+    // It ends with the test.
+    let mut serving = JoinSet::new();
+    serving.spawn(serve(listener));
     let broker = connect(address).await;
     // More than one request holds, and no two neighbours alike.
     let kinds = ["fine", "faulty", "fine", "unlucky", "fine", "hasty", "fine"];
@@ -165,5 +169,4 @@ pub(crate) async fn each_event_has_its_own_outcome<B: Broker>(
             _ => panic!("{id}: {outcome:?}"),
         }
     }
-    serving.abort();
 }
