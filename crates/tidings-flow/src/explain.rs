@@ -54,8 +54,8 @@ pub struct Known {
 pub struct KnownAttempts {
     /// How many.
     pub failed: u32,
-    /// When the last of them was noted.
-    pub noted_at: Timestamp,
+    /// When the first of them was noted.
+    pub first_at: Timestamp,
 }
 
 /// A parked delivery as far as it explains something.
@@ -150,8 +150,8 @@ pub enum Whereabouts {
         attempt: u32,
         /// How many there are at most, where that is known.
         of: Option<u32>,
-        /// When the last one failed.
-        failed_at: Timestamp,
+        /// When the first one failed.
+        first_at: Timestamp,
     },
     /// Another event of its key failed and goes first.
     ParkedBehind {
@@ -238,7 +238,7 @@ pub fn explain(known: &Known) -> Whereabouts {
         return Whereabouts::RetryingInPlace {
             attempt: noted.failed.saturating_add(1),
             of: of(known, noted.failed),
-            failed_at: noted.noted_at,
+            first_at: noted.first_at,
         };
     }
     match (known.position, known.cursor) {
@@ -421,10 +421,10 @@ impl fmt::Display for Whereabouts {
             Self::RetryingInPlace {
                 attempt,
                 of,
-                failed_at,
+                first_at,
             } => write!(
                 f,
-                "is tried again in place, attempt {}; the last one failed at {failed_at}",
+                "is tried again in place, attempt {}; the first one failed at {first_at}",
                 nth(*attempt, *of)
             ),
             Self::ParkedBehind { head, rows_before } => {
@@ -569,13 +569,13 @@ mod tests {
         let mut retried = known();
         retried.noted = Some(KnownAttempts {
             failed: 2,
-            noted_at: at("2026-11-29T10:00:00Z"),
+            first_at: at("2026-11-29T10:00:00Z"),
         });
         retried.attempts_max = Some(5);
 
         assert_eq!(
             explain(&retried).to_string(),
-            "is tried again in place, attempt 3 of 5; the last one failed at 2026-11-29T10:00:00Z"
+            "is tried again in place, attempt 3 of 5; the first one failed at 2026-11-29T10:00:00Z"
         );
         assert_eq!(explain(&retried).next_command("shipping", "evt-7"), None);
         // An error with a policy of its own is tried more often.

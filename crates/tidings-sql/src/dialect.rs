@@ -105,7 +105,7 @@ pub(crate) const SQLITE: Dialect = Dialect {
         ),
         (
             "attempt_conflict",
-            "ON CONFLICT (consumer, event_key) DO UPDATE SET attempts = {greater}(tidings_attempt.attempts, excluded.attempts), noted_us = excluded.noted_us",
+            "ON CONFLICT (consumer, event_key) DO UPDATE SET attempts = {greater}(tidings_attempt.attempts, excluded.attempts)",
         ),
         (
             "parked_known",
@@ -236,7 +236,7 @@ pub(crate) const POSTGRES: Dialect = Dialect {
         ),
         (
             "attempt_conflict",
-            "ON CONFLICT (consumer, event_key) DO UPDATE SET attempts = {greater}(tidings_attempt.attempts, excluded.attempts), noted_us = excluded.noted_us",
+            "ON CONFLICT (consumer, event_key) DO UPDATE SET attempts = {greater}(tidings_attempt.attempts, excluded.attempts)",
         ),
         (
             "parked_known",
@@ -357,7 +357,7 @@ pub(crate) const MYSQL: Dialect = Dialect {
         ),
         (
             "attempt_conflict",
-            "ON DUPLICATE KEY UPDATE attempts = GREATEST(attempts, VALUES(attempts)), noted_us = VALUES(noted_us)",
+            "ON DUPLICATE KEY UPDATE attempts = GREATEST(attempts, VALUES(attempts))",
         ),
         (
             "parked_known",

@@ -1,6 +1,6 @@
 //! Changes, all of a call in one transaction.
 
-use super::delivery::joined;
+use super::delivery::{begins_late, joined, put_first};
 use super::plan::{self, Count, Known, Plan, RowChange, micros, plans};
 use super::{Failures, access};
 use crate::changing::Changing;
@@ -10,9 +10,9 @@ use crate::many::{self, Values};
 use crate::publish::publish_plainly;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
-use tidings_core::Envelope;
 use tidings_core::limits::SQL_MANY_BYTES_MAX;
 use tidings_core::store::{FailureChange, StoreError};
+use tidings_core::{Envelope, Timestamp};
 
 impl Failures {
     pub(super) async fn make(
@@ -96,10 +96,11 @@ impl Failures {
         &self,
         changing: &mut Changing<'_>,
         group: &str,
-        plan: Plan,
+        mut plan: Plan,
     ) -> Result<(), StoreError> {
         let statements = self.statements();
         let consumer = [("consumer", Bind::text(group))];
+        self.tell_first(changing, &consumer, &mut plan).await?;
         // Dead letters come first: whether a head may be due depends on them.
         self.record(changing, &consumer, plan.letters).await?;
         let park = &statements.park;
@@ -114,6 +115,34 @@ impl Failures {
         self.advance(changing, group, plan.lanes).await?;
         self.count(changing, group, plan.attempts).await?;
         self.state_facts(changing, &plan.facts).await
+    }
+
+    /// Puts the first attempt, of which the time was noted, before those of a process that began in the middle: how old an event is counts from there.
+    async fn tell_first(
+        &self,
+        changing: &mut Changing<'_>,
+        consumer: &[(&str, Bind)],
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
+        let letters = plan.letters.iter_mut().map(|(_, values)| values);
+        let late = plan.parked.iter_mut().chain(letters);
+        let late: Vec<(String, &mut Values)> = late.filter_map(begins_late).collect();
+        if late.is_empty() {
+            return Ok(());
+        }
+        let asked = texts("event_key", late.iter().map(|(event, _)| event.clone()));
+        let first_noted = &self.statements().first_noted;
+        let noted = changing.fetch_many(first_noted, consumer, &asked).await?;
+        let noted: HashMap<String, i64> = noted
+            .into_iter()
+            .filter_map(|mut row| Some((row.text(0)?, row.int(1)?)))
+            .collect();
+        for (event, values) in late {
+            if let Some(at) = noted.get(&event) {
+                put_first(values, Timestamp::from_micros(*at));
+            }
+        }
+        Ok(())
     }
 
     /// Records dead letters: those that the store has die again.

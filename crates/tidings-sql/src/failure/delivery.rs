@@ -2,6 +2,7 @@
 
 use super::hex;
 use crate::driver::{Bind, Row};
+use crate::many::Values;
 use serde::{Deserialize, Serialize};
 use tidings_core::limits::HISTORY_ATTEMPTS_MAX;
 use tidings_core::store::{FailedAttempt, LaneId, ParkedDelivery, ParkedId, StoreError};
@@ -53,6 +54,43 @@ pub(super) fn joined(known: &str, since: &str) -> String {
         all.drain(1..=over);
     }
     history_text(&all)
+}
+
+/// The event of columns whose attempts do not begin with the first one: it was made by a process that ended.
+pub(super) fn begins_late(values: &mut Values) -> Option<(String, &mut Values)> {
+    let text = |name: &str| {
+        let mut columns = values.iter();
+        columns.find_map(|(column, value)| match value {
+            Bind::Text(Some(text)) if *column == name => Some(text),
+            _ => None,
+        })
+    };
+    let history = history_of(text("history")?);
+    let event = text("event_key")?.clone();
+    is_late(&history).then_some((event, values))
+}
+
+/// Whether attempts do not begin with the first one.
+pub(super) fn is_late(history: &[FailedAttempt]) -> bool {
+    history.first().is_some_and(|first| first.attempt > 1)
+}
+
+/// Puts the first attempt before the others.
+pub(super) fn put_first(values: &mut Values, at: Timestamp) {
+    let first = [FailedAttempt {
+        attempt: 1,
+        at,
+        error: "not known: another process tried it".to_owned(),
+    }];
+    for (column, value) in values {
+        match (*column, value) {
+            ("history", Bind::Text(Some(history))) => {
+                *history = joined(&history_text(&first), history);
+            }
+            ("first_failed_us", value) => *value = Bind::IntOrNull(Some(at.as_micros())),
+            _ => {}
+        }
+    }
 }
 
 /// What tells a delivery from others.

@@ -1,6 +1,6 @@
 //! Changes, sorted by the statements that make them: each statement is about many rows, and the order among changes does not matter any more. Pure.
 //!
-//! Two changes of one row or one dead letter do not go into one plan, nor does an event that is parked again after its row was taken away. Lanes may be met by any number of changes: rows are added in their order, those that are done with are taken
+//! Two changes of one row or one dead letter do not go into one plan, nor does an event that is parked again after its row was taken away, or one whose first attempt is only known from a count that changes. Lanes may be met by any number of changes: rows are added in their order, those that are done with are taken
 //! away, and what is then the head of a lane is made due, which comes to the same as one change after the other.
 
 use super::delivery::{self, columns, number, plain};
@@ -113,16 +113,26 @@ impl Plan {
                 self.rows.contains(&record.delivery.id.0)
                     || self.deaths.contains(&event)
                     || self.events_gone.contains(&hex(event))
+                    || self.must_be_counted_before(&record.delivery)
             }
-            FailureChange::Park { deliveries, .. } => {
-                !self.events_gone.is_empty()
-                    && deliveries.iter().any(|delivery| {
-                        let event = hex(DedupeKey::of(&delivery.envelope));
-                        self.events_gone.contains(&event)
-                    })
-            }
+            FailureChange::Park { deliveries, .. } => deliveries.iter().any(|delivery| {
+                self.must_be_counted_before(delivery)
+                    || !self.events_gone.is_empty()
+                        && self
+                            .events_gone
+                            .contains(&hex(DedupeKey::of(&delivery.envelope)))
+            }),
             FailureChange::Attempted { .. } | FailureChange::Succeeded { .. } => false,
         }
+    }
+
+    /// Whether what is noted of the attempts at a delivery changes in this plan, and has the first of them.
+    fn must_be_counted_before(&self, delivery: &ParkedDelivery) -> bool {
+        !self.attempts.is_empty()
+            && delivery::is_late(&delivery.history)
+            && self
+                .attempts
+                .contains_key(&hex(DedupeKey::of(&delivery.envelope)))
     }
 
     fn add(&mut self, group: &str, change: &FailureChange, known: &HashMap<i64, Known>) {

@@ -20,7 +20,7 @@ impl Failures {
         Ok(max.map(|max| u32::try_from(max).unwrap_or(u32::MAX)))
     }
 
-    /// Attempts that a group noted of an event that it has neither parked nor settled, and when it noted the last of them, by the store's clock.
+    /// Attempts that a group noted of an event that it has neither parked nor settled, and when it noted the first of them, by the store's clock.
     ///
     /// **Errors**: a database that does not answer.
     ///

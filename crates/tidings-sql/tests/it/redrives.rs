@@ -7,7 +7,7 @@ use tidings_core::store::{
     DeadLetterStore, DeathCause, DeathRecord, FailedAttempt, FailureChange, FailureStore, LaneId,
     LetterFilter, Operator, ParkedDelivery, ParkedId,
 };
-use tidings_core::{Envelope, Timestamp};
+use tidings_core::{DedupeKey, Envelope, Timestamp};
 use tidings_flow::dead_letter::{self, RedriveOptions, RedrivePlan, RedriveReport};
 use tidings_flow::runtime::SystemClock;
 use tidings_sql::schema::{self, Part};
@@ -350,4 +350,76 @@ async fn a_rate_spreads_the_letters_over_the_time() {
     assert_eq!(report.redriven, 41);
     // The first one at once, then one each 50 ms.
     assert!((2_000..2_500).contains(&took.as_millis()), "{took:?}");
+
+#[tokio::test]
+async fn when_an_event_failed_first_is_known_although_its_process_ended() {
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "first_failure").await else {
+            continue;
+        };
+        schema::migrate(&place.database, &Part::ALL).await.unwrap();
+        let failures = Failures::open(&place.database).await.unwrap();
+        let key = DedupeKey::of(&delivery(0).envelope);
+        let attempted = |attempts| FailureChange::Attempted {
+            event: key,
+            attempts,
+        };
+        failures.apply("shipping", &[attempted(1)]).await.unwrap();
+        let noted = failures.noted_attempts("shipping", key).await.unwrap();
+        let (_, first) = noted.unwrap();
+        failures.apply("shipping", &[attempted(2)]).await.unwrap();
+        let noted = failures.noted_attempts("shipping", key).await.unwrap();
+        assert_eq!(noted, Some((2, first)), "{kind:?}");
+
+        // The next process goes on with the third attempt, and knows of no other.
+        let third = FailedAttempt {
+            attempt: 3,
+            at: Timestamp::from_micros(first.as_micros() + 60_000_000),
+            error: "no stock".to_owned(),
+        };
+        let mut delivered = delivery(0);
+        delivered.history = vec![third.clone()];
+        let parked = FailureChange::Park {
+            deliveries: vec![delivered],
+            due_in: Some(Duration::ZERO),
+        };
+        failures.apply("shipping", &[parked]).await.unwrap();
+
+        let lane = failures.due("shipping", 1).await.unwrap().lanes[0].lane;
+        let row = failures.rows("shipping", lane, 1).await.unwrap().remove(0);
+        assert_eq!(row.history.len(), 2, "{kind:?}: {:?}", row.history);
+        assert_eq!((row.history[0].attempt, row.history[0].at), (1, first));
+        assert_eq!(row.history[1], third, "{kind:?}");
+        failures.apply("shipping", &[death(row)]).await.unwrap();
+        let filter = LetterFilter::default();
+        let letter = failures.letters(&filter, 0, 1).await.unwrap().remove(0);
+        assert_eq!(letter.first_failed, Some(first), "{kind:?}");
+        assert_eq!(letter.history.len(), 2, "{kind:?}: {:?}", letter.history);
+    }
+}
+
+#[tokio::test]
+async fn a_death_without_a_wait_tells_when_the_event_failed_first_too() {
+    let (_place, failures) = fresh().await;
+    let mut delivered = delivery(0);
+    let attempted = FailureChange::Attempted {
+        event: DedupeKey::of(&delivered.envelope),
+        attempts: 2,
+    };
+    failures.apply("shipping", &[attempted]).await.unwrap();
+    delivered.history = vec![FailedAttempt {
+        attempt: 3,
+        at: Timestamp::from_micros(i64::MAX / 2),
+        error: "no stock".to_owned(),
+    }];
+
+    let dies = [death(delivered)];
+    failures.apply("shipping", &dies).await.unwrap();
+
+    let filter = LetterFilter::default();
+    let letter = failures.letters(&filter, 0, 1).await.unwrap().remove(0);
+    let attempts: Vec<u32> = letter.history.iter().map(|it| it.attempt).collect();
+    assert_eq!(attempts, [1, 3]);
+    assert_eq!(letter.first_failed, Some(letter.history[0].at));
+    assert!(letter.first_failed.unwrap() < letter.history[1].at);
 }

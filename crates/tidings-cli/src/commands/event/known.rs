@@ -381,7 +381,7 @@ async fn of_store(failures: &Failures, event: &Envelope, known: &mut Known) -> R
     // A larger number is the mark of an event that was given up and may be delivered again.
     known.noted = noted
         .filter(|(failed, _)| (1..=ATTEMPTS_MAX).contains(failed))
-        .map(|(failed, noted_at)| KnownAttempts { failed, noted_at });
+        .map(|(failed, first_at)| KnownAttempts { failed, first_at });
     known.parked = parked(failures, &group, event).await?;
     known.letter = letter(failures, &group, event).await?;
     Ok(())
