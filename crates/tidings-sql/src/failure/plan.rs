@@ -115,13 +115,13 @@ impl Plan {
                     || self.events_gone.contains(&hex(event))
                     || self.must_be_counted_before(&record.delivery)
             }
-            FailureChange::Park { deliveries, .. } => deliveries.iter().any(|delivery| {
-                self.must_be_counted_before(delivery)
-                    || !self.events_gone.is_empty()
-                        && self
-                            .events_gone
-                            .contains(&hex(DedupeKey::of(&delivery.envelope)))
-            }),
+            FailureChange::Park { deliveries, .. } => {
+                !(self.events_gone.is_empty() && self.attempts.is_empty())
+                    && deliveries.iter().any(|delivery| {
+                        let event = hex(DedupeKey::of(&delivery.envelope));
+                        self.must_be_counted_before(delivery) || self.events_gone.contains(&event)
+                    })
+            }
             FailureChange::Attempted { .. } | FailureChange::Succeeded { .. } => false,
         }
     }
