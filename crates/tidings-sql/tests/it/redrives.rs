@@ -350,6 +350,7 @@ async fn a_rate_spreads_the_letters_over_the_time() {
     assert_eq!(report.redriven, 41);
     // The first one at once, then one each 50 ms.
     assert!((2_000..2_500).contains(&took.as_millis()), "{took:?}");
+}
 
 #[tokio::test]
 async fn when_an_event_failed_first_is_known_although_its_process_ended() {
