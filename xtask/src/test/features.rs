@@ -1,4 +1,4 @@
-//! The gate of features: each client of a broker compiles alone, and whoever asks for none of them gets none.
+//! The gate of features: each database and each client of a broker compiles alone, and whoever asks for none of them gets none.
 
 use crate::child;
 use crate::failure::Failure;
@@ -6,21 +6,45 @@ use crate::house::House;
 use crate::test::tally::Tally;
 use crate::test::{Options, Verdict};
 
-const PACKAGE: &str = "tidings-brokers";
-/// One adapter each.
-const FEATURES: &[&str] = &["kafka", "rabbitmq", "nats", "sns_sqs", "eventbridge"];
+/// What each package is checked with, one by one: another feature must not bring what is missing, nor may another package.
+///
+/// What the library does with a database is compiled with the command line, which does nothing of its own with a broker. Nothing is the library without a feature.
+const CHECKED: &[(&str, &[&str])] = &[
+    (
+        "tidings-brokers",
+        &["kafka", "rabbitmq", "nats", "sns_sqs", "eventbridge"],
+    ),
+    ("tidings-sql", &["sqlite", "postgres", "mysql"]),
+    (
+        "tidings",
+        &[
+            "",
+            "kafka",
+            "rabbitmq",
+            "nats",
+            "sns_sqs",
+            "eventbridge",
+            "webhook",
+            "testkit",
+        ],
+    ),
+    // It needs a database.
+    (PROGRAM, &["sqlite", "postgres", "mysql", "sqlite,webhook"]),
+];
 /// The program that everybody installs.
 const PROGRAM: &str = "tidings-cli";
 /// How the names of packages begin that only an adapter may bring.
 const HEAVY: &[&str] = &["rdkafka", "aws-", "lapin", "async-nats"];
 
 pub(super) fn check(house: &House, _: &Options) -> Verdict {
-    for feature in FEATURES {
-        let mut command = child::cargo(house);
-        command.args(["check", "--quiet", "--package", PACKAGE]);
-        command.args(["--no-default-features", "--features", feature]);
-        child::run(&mut command)?;
-        println!("features: {PACKAGE} compiles with {feature} alone");
+    for (package, features) in CHECKED {
+        for feature in *features {
+            let mut command = child::cargo(house);
+            command.args(["check", "--quiet", "--package", package]);
+            command.args(["--no-default-features", "--features", feature]);
+            child::run(&mut command)?;
+        }
+        println!("features: {package} compiles with each alone of {features:?}");
     }
     let mut command = child::cargo(house);
     command.args(["tree", "--edges", "normal", "--package", PROGRAM]);

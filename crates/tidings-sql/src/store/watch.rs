@@ -1,13 +1,17 @@
 //! Hints that another process has committed something: they may be lost or come too often, and a relay polls beside them.
 
-use crate::database::{Database, Pool};
+use crate::database::Database;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::database::Pool;
 use std::fmt;
 use std::sync::Arc;
 use tidings_core::BoxFuture;
 use tidings_core::limits::OUTBOX_NOTIFY_INTERVAL;
 use tidings_core::seam::Clock;
 use tidings_core::store::Wake;
-use tokio::sync::{Mutex, Notify};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use tokio::sync::Mutex;
+use tokio::sync::Notify;
 
 /// The channel of PostgreSQL.
 #[cfg(feature = "postgres")]
@@ -47,6 +51,8 @@ impl Watcher {
     }
 
     pub(super) fn changed<'a>(&'a self, clock: &'a Arc<dyn Clock>) -> Option<BoxFuture<'a, ()>> {
+        // MySQL and MariaDB give no hint that could be waited for.
+        let _ = clock;
         match self {
             Self::Nothing => None,
             #[cfg(feature = "sqlite")]

@@ -19,6 +19,7 @@ use crate::commands::outbox::source;
 use crate::dlq_arguments::{LetterFilters, LetterPlace, Signature};
 use crate::failure::Failure;
 use crate::folder;
+#[cfg(feature = "sqlite")]
 use crate::rows::behind_damage;
 use crate::when::When;
 use serde::Serialize;
@@ -27,7 +28,9 @@ use tidings::Timestamp;
 use tidings::broker::StartAt;
 use tidings::core::codes;
 use tidings::core::store::{DeadLetterStore as _, Letter, LetterFilter, LetterStatus, Operator};
-use tidings::dead_letter::{self, DeadLetter, DeadLetters};
+use tidings::dead_letter;
+#[cfg(feature = "sqlite")]
+use tidings::dead_letter::{DeadLetter, DeadLetters};
 use tidings::limits::LETTERS_PAGE_MAX;
 use tidings::sql::schema::{self, Part};
 use tidings::sql::{Database, Failures};

@@ -47,6 +47,8 @@ impl Beside {
     pub(super) async fn open(location: &Location, tidings: &Tidings) -> Result<Self, Failure> {
         // Asked for before anything is published.
         tidings.reader()?;
+        // Only the database of a folder, which is SQLite's, has events that wait.
+        let _ = location;
         Ok(Self {
             #[cfg(feature = "sqlite")]
             waiting: match location {
