@@ -78,16 +78,7 @@ impl SqlOutbox {
         chance: &dyn Chance,
     ) -> Result<Self, StoreError> {
         check_name(&options.table)?;
-        let described = columns::columns_of(&database, &options.table).await?;
-        if described.is_empty() {
-            return Err(StoreError::TableMissing {
-                table: options.table,
-                database: database.name().to_owned(),
-                remedy: "tidings outbox migrate, or name the table".to_owned(),
-            });
-        }
-        let (columns, id_kind) =
-            columns::understand(&options.table, &described, options.shape, &options.mapping)?;
+        let (columns, id_kind) = columns_of(&database, &options).await?;
         if columns.shape == Shape::Tidings {
             schema::installed(&database, Part::Outbox).await?;
         }
@@ -145,6 +136,22 @@ impl SqlOutbox {
             watcher,
         })
     }
+}
+
+/// What each column of the table means, and what its rows are known by.
+async fn columns_of(
+    database: &Database,
+    options: &OutboxOptions,
+) -> Result<(Columns, IdKind), StoreError> {
+    let described = columns::columns_of(database, &options.table).await?;
+    if described.is_empty() {
+        return Err(StoreError::TableMissing {
+            table: options.table.clone(),
+            database: database.name().to_owned(),
+            remedy: "tidings outbox migrate, or name the table".to_owned(),
+        });
+    }
+    columns::understand(&options.table, &described, options.shape, &options.mapping)
 }
 
 /// How the sidecar tables call the right to relay an outbox.

@@ -27,11 +27,11 @@ fn positions(outcomes: &[PublishOutcome]) -> Vec<u64> {
 /// What is in a stream, in its order: the id of each event, and the batch with which it came.
 async fn recorded(fixture: &Fixture, count: u64) -> Vec<(String, Option<String>)> {
     let client = fixture.client().await;
-    let stream = client.get_stream(&fixture.stream).await.unwrap();
+    let stream = client.get_stream(&fixture.stream).await.expect("a stream");
     assert_eq!(stream.cached_info().state.messages, count);
     let mut found = Vec::new();
     for sequence in 1..=count {
-        let message = stream.get_raw_message(sequence).await.unwrap();
+        let message = stream.get_raw_message(sequence).await.expect("a message");
         let text = |name: &str| {
             let value = message.headers.get(name);
             value.map(|value| value.as_str().to_owned())

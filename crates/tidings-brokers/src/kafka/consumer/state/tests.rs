@@ -1,3 +1,5 @@
+//! What is handed out of partitions, and what is committed of that.
+
 use super::*;
 use tidings_core::cloudevents::binding::Carried;
 use tidings_core::{Envelope, EnvelopeParts};
