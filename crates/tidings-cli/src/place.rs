@@ -1,12 +1,9 @@
 //! Where a command works: in a data folder, or on a broker that `--url` names.
 
-#[cfg(feature = "sqlite")]
-use crate::arguments::DATA_DEFAULT;
-use crate::arguments::Data;
+use crate::arguments::{DATA_DEFAULT, Data};
 use crate::failure::Failure;
 use crate::folder;
 use clap::Args;
-#[cfg(feature = "sqlite")]
 use std::path::{Path, PathBuf};
 use tidings::broker::Admin;
 use tidings::log::LogReader;
@@ -46,7 +43,6 @@ impl Place {
     }
 
     /// The data folder whose `state.db` notes what a person does to groups; on a broker the one that was named, if any was.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn notes(&self) -> Result<Option<PathBuf>, Failure> {
         Ok(match self.location()? {
             Location::Folder(folder) => Some(folder),

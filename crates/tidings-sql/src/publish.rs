@@ -115,7 +115,7 @@ impl Outbox {
         })
     }
 
-    /// Publishes one event and answers its id. In the transaction that a handler takes, or where the [context](crate::context) says so, it inherits correlation and trace and names its cause.
+    /// Publishes one event and answers its id. In the transaction that a handler takes, or where the [context] says so, it inherits correlation and trace and names its cause.
     ///
     /// **Errors**: [`StoreError::Refused`] before any SQL where the event breaks a rule; [`StoreError::OutboxFull`]; else what the database reports. After a
     /// database error the transaction is spoilt: roll it back.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidings::broker::Position;
 use tidings::core::codes;
 use tidings::flow::explain::{Whereabouts, explain};
-use tidings::{Location, Pattern, Timestamp};
+use tidings::{Pattern, Timestamp};
 
 /// Where the event is in one group, as programs read it.
 #[derive(Serialize)]
@@ -175,7 +175,7 @@ async fn not_known(
     event_id: &str,
 ) -> Result<Failure, Failure> {
     #[cfg(feature = "sqlite")]
-    if let Location::Folder(folder) = arguments.place.location()? {
+    if let tidings::Location::Folder(folder) = arguments.place.location()? {
         let waiting = tidings::Waiting::open(&folder).await?.events().await?;
         if waiting.iter().any(|event| event.event_id() == event_id) {
             return Ok(Failure::new(
