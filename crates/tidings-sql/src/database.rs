@@ -176,11 +176,10 @@ impl Database {
         binds: &[Bind],
         access: &Access<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        let mut held = self.acquire().await?;
-        let limit = held.answer_timeout();
-        let answer = answered(limit, held.connection().fetch(sql, binds)).await;
-        held.used(&answer);
-        answer.map_err(|error| store_error(self, &error, Moment::Reading, access))
+        let mut rows = Vec::new();
+        self.fetch_each(sql, binds, access, &mut |row| rows.push(row))
+            .await?;
+        Ok(rows)
     }
 
     /// As [`fetch`](Self::fetch), handing over each row as it comes.

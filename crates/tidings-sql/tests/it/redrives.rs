@@ -117,6 +117,18 @@ async fn consume(failures: &Failures, failing: u64) {
     }
 }
 
+/// A redrive while a consumer works, to which one of so many events fails.
+async fn redrive_beside(
+    failures: &Failures,
+    options: &RedriveOptions,
+    failing: u64,
+) -> RedriveReport {
+    tokio::select! {
+        report = redrive(failures, options) => report,
+        () = consume(failures, failing) => unreachable!("it never ends"),
+    }
+}
+
 /// A redrive by a clock of its own, which moves on whenever the run waits; the report, and how long it took.
 async fn redrive_in_no_time(
     failures: &Failures,
@@ -180,19 +192,13 @@ async fn a_run_stops_when_too_many_fail_again_and_goes_on_when_they_do_not() {
         ..RedriveOptions::default()
     };
 
-    let report = tokio::select! {
-        report = redrive(&failures, &options) => report,
-        () = consume(&failures, 2) => unreachable!("it never ends"),
-    };
+    let report = redrive_beside(&failures, &options, 2).await;
 
     let why = report.aborted.expect("half of them fail");
     assert!(why.contains("0.2"), "{why}");
     assert!(report.redriven < 400, "{}", report.redriven);
     let stopped = report.redriven;
-    let report = tokio::select! {
-        report = redrive(&failures, &options) => report,
-        () = consume(&failures, 10) => unreachable!("it never ends"),
-    };
+    let report = redrive_beside(&failures, &options, 10).await;
     assert_eq!(report.aborted, None);
     assert!(
         report.redriven >= 400 - stopped,
@@ -291,10 +297,7 @@ async fn the_last_ones_are_waited_for_and_judged_as_well() {
         ..RedriveOptions::default()
     };
 
-    let report = tokio::select! {
-        report = redrive(&failures, &options) => report,
-        () = consume(&failures, 2) => unreachable!("it never ends"),
-    };
+    let report = redrive_beside(&failures, &options, 2).await;
 
     assert_eq!(report.redriven, 40);
     let why = report.aborted.expect("half of them fail");
@@ -304,10 +307,7 @@ async fn the_last_ones_are_waited_for_and_judged_as_well() {
         max_failure_ratio: Some(0.9),
         ..options
     };
-    let report = tokio::select! {
-        report = redrive(&failures, &lenient) => report,
-        () = consume(&failures, u64::MAX) => unreachable!("it never ends"),
-    };
+    let report = redrive_beside(&failures, &lenient, u64::MAX).await;
     assert_eq!(report.aborted, None);
     assert!(report.redriven > 0, "what failed again");
     let outcome = report.outcome;

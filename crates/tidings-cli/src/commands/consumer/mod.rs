@@ -75,17 +75,9 @@ impl Row {
 
     /// A group of which its broker tells nothing but the lag.
     fn unlisted(name: GroupName, lag: GroupLag) -> Self {
-        let group = GroupStatus {
-            name,
-            patterns: Vec::new(),
-            position: None,
-            moved_at: None,
-            owner: None,
-            abandoned: false,
-        };
         Self {
             status: "unknown",
-            ..Self::new(&group, lag, None)
+            ..Self::new(&nameless(name), lag, None)
         }
     }
 
@@ -148,3 +140,15 @@ const HEADERS: [&str; 6] = [
     "LAG",
     "BEHIND",
 ];
+
+/// A group of which the broker says nothing.
+pub(crate) fn nameless(name: GroupName) -> GroupStatus {
+    GroupStatus {
+        name,
+        patterns: Vec::new(),
+        position: None,
+        moved_at: None,
+        owner: None,
+        abandoned: false,
+    }
+}

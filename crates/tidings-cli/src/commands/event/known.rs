@@ -2,6 +2,7 @@
 
 use super::get::find;
 use crate::arguments::{DATA_DEFAULT, EventExplain, Filter};
+use crate::commands::consumer;
 use crate::commands::outbox::source;
 use crate::failure::Failure;
 use crate::folder;
@@ -12,7 +13,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::Path;
 use tidings::broker::{
-    GroupName, GroupStatus, LookUpBy, LookUpRequest, Position, ReadRequest, Reader, Recorded,
+    GroupName, GroupStatus, LookUpBy, LookUpRequest, Page, Position, ReadRequest, Reader, Recorded,
     StartAt, Tailed,
 };
 use tidings::core::store::{
@@ -233,7 +234,7 @@ impl Sources {
             named.extend(only.cloned());
             for name in named {
                 if !groups.iter().any(|group| group.name == name) {
-                    groups.push(nameless(name));
+                    groups.push(consumer::nameless(name));
                 }
             }
         }
@@ -351,18 +352,6 @@ async fn in_history(
     Ok(events.into())
 }
 
-/// A group of which the broker says nothing.
-fn nameless(name: GroupName) -> GroupStatus {
-    GroupStatus {
-        name,
-        patterns: Vec::new(),
-        position: None,
-        moved_at: None,
-        owner: None,
-        abandoned: false,
-    }
-}
-
 /// What the store of failures says.
 async fn of_store(failures: &Failures, event: &Envelope, known: &mut Known) -> Result<(), Failure> {
     let group = known.group.clone();
@@ -393,19 +382,7 @@ async fn of_key(reader: &dyn Reader, key: &str) -> Result<Vec<Asked>, Failure> {
     let mut from = reader.earliest().await?;
     let mut events: VecDeque<Recorded> = VecDeque::new();
     loop {
-        let request = LookUpRequest {
-            by: LookUpBy::Key(key),
-            from,
-            patterns: &patterns,
-            events_max: PAGE_EVENTS,
-        };
-        let page = match reader.look_up(request).await {
-            Ok(page) => page,
-            Err(error) => {
-                from = behind_damage(error)?;
-                continue;
-            }
-        };
+        let page = page(reader, LookUpBy::Key(key), from, &patterns).await?;
         for recorded in page.events {
             let event_id = recorded.envelope.event_id();
             if events.iter().any(|one| one.envelope.event_id() == event_id) {
@@ -423,6 +400,27 @@ async fn of_key(reader: &dyn Reader, key: &str) -> Result<Vec<Asked>, Failure> {
     }
 }
 
+/// The next page of what is looked for, behind what is damaged.
+async fn page(
+    reader: &dyn Reader,
+    by: LookUpBy<'_>,
+    mut from: Position,
+    patterns: &[Pattern],
+) -> Result<Page, Failure> {
+    loop {
+        let request = LookUpRequest {
+            by,
+            from,
+            patterns,
+            events_max: PAGE_EVENTS,
+        };
+        match reader.look_up(request).await {
+            Ok(page) => return Ok(page),
+            Err(error) => from = behind_damage(error)?,
+        }
+    }
+}
+
 /// The first event with an id, and those with the same id and source behind it, the oldest ones at most.
 async fn copies(reader: &dyn Reader, first: Recorded) -> Result<Vec<Asked>, Failure> {
     let patterns = [Pattern::everything(), Pattern::internal()];
@@ -431,19 +429,7 @@ async fn copies(reader: &dyn Reader, first: Recorded) -> Result<Vec<Asked>, Fail
     let mut events = vec![Asked::from(first)];
     let mut from = at.next();
     while events.len() < EXPLAIN_COPIES_MAX {
-        let request = LookUpRequest {
-            by: LookUpBy::EventId(&event_id),
-            from,
-            patterns: &patterns,
-            events_max: PAGE_EVENTS,
-        };
-        let page = match reader.look_up(request).await {
-            Ok(page) => page,
-            Err(error) => {
-                from = behind_damage(error)?;
-                continue;
-            }
-        };
+        let page = page(reader, LookUpBy::EventId(&event_id), from, &patterns).await?;
         let same = page.events.into_iter();
         let same = same.filter(|other| DedupeKey::of(&other.envelope) == key);
         events.extend(same.map(|other| Asked {

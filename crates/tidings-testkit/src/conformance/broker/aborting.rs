@@ -3,7 +3,8 @@
 use super::child::{Child, Part, tell};
 use super::consumer::{keeping, start};
 use super::fixture::Sharing;
-use super::ground::{END_MAX, Ground, event, number_of, publish};
+use super::ground::{END_MAX, Ground, event, number_of};
+use super::killed_worker::{EVENTS_OF_KEY, KEYS, publish_for};
 use super::parking::KEY;
 use super::report::Verdict;
 use super::stores::Store;
@@ -11,16 +12,11 @@ use super::witness::{Act, Witness};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tidings_core::Envelope;
-use tidings_core::broker::KeyOrder;
 use tidings_core::limits::CRASHES_MAX;
 use tidings_core::store::{DeathCause, LetterStatus};
 
 /// The group of the workers.
 const GROUP: &str = "e13";
-/// Keys whose events harm nobody.
-const KEYS: [&str; 3] = ["a", "b", "c"];
-const EVENTS_OF_KEY: usize = 4;
 /// Processes that may end with it: one that suspects nothing, one that suspects everything that comes again, and those that are counted.
 const ENDS_MAX: u32 = CRASHES_MAX + 2;
 /// How often the store is looked at while nothing is told.
@@ -42,12 +38,7 @@ async fn walk(ground: &Ground) -> Verdict {
         Ok(store) => store,
         Err(declared) => return declared,
     };
-    let before = ground.connect().await;
-    ground.prepare(&*before, GROUP).await;
-    publish(&*before, &published()).await;
-    let is_ordered = before.capabilities().key_order != KeyOrder::None;
-    before.close().await.expect("closing works");
-    drop(before);
+    let is_ordered = publish_for(ground, GROUP).await;
     let group = ground.group(GROUP);
     let (mut done, mut ends) = (BTreeSet::new(), 0);
     loop {
@@ -104,15 +95,6 @@ fn note(done: &mut BTreeSet<String>, line: &str, is_ordered: bool) {
         );
     }
     done.insert(line.to_owned());
-}
-
-/// The event that ends processes with one behind it, and others.
-fn published() -> Vec<Envelope> {
-    let mut events = vec![event(KEY, 0), event(KEY, 1)];
-    events.extend(
-        (0..EVENTS_OF_KEY).flat_map(|number| KEYS.iter().map(move |key| event(key, number))),
-    );
-    events
 }
 
 /// What a worker does in its process.

@@ -25,8 +25,8 @@ use tokio::task::JoinSet;
 /// The group of the workers.
 const GROUP: &str = "e1";
 /// Keys whose every second event fails for a while.
-const KEYS: [&str; 3] = ["a", "b", "c"];
-const EVENTS_OF_KEY: usize = 4;
+pub(super) const KEYS: [&str; 3] = ["a", "b", "c"];
+pub(super) const EVENTS_OF_KEY: usize = 4;
 /// So many attempts at an event that recovers fail.
 const FAILURES: u32 = 3;
 /// Waits before later attempts: more of them than attempts that fail and attempts with which a process ends.
@@ -106,12 +106,7 @@ async fn walk(ground: &Ground, point: Point) -> Verdict {
         Ok(store) => store,
         Err(declared) => return declared,
     };
-    let before = ground.connect().await;
-    ground.prepare(&*before, GROUP).await;
-    publish(&*before, &published()).await;
-    let is_ordered = before.capabilities().key_order != KeyOrder::None;
-    before.close().await.expect("closing works");
-    drop(before);
+    let is_ordered = publish_for(ground, GROUP).await;
     let mut book = Book::new(point, is_ordered);
     for kill in 0..ground.count(3, 2) {
         let detail = format!("{} {} {}", store.address, point.name(), 2 * kill + 1);
@@ -152,6 +147,16 @@ async fn walk(ground: &Ground, point: Point) -> Verdict {
         book.note(&line);
     }
     Verdict::Pass
+}
+
+/// Makes a group and publishes to it; answers whether its broker keeps the order of a key. Whoever works for the group is the only one there afterwards.
+pub(super) async fn publish_for(ground: &Ground, group: &str) -> bool {
+    let before = ground.connect().await;
+    ground.prepare(&*before, group).await;
+    publish(&*before, &published()).await;
+    let is_ordered = before.capabilities().key_order != KeyOrder::None;
+    before.close().await.expect("closing works");
+    is_ordered
 }
 
 /// Waits until the broker has nothing left for the group: what killed workers could not settle has come again by then.
