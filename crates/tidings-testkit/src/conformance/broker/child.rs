@@ -3,7 +3,7 @@
 use super::aborting;
 use super::fixture::Fixture;
 use super::flow;
-use super::ground::{Ground, event};
+use super::ground::{self, Ground, event};
 use super::killed_worker;
 use super::member::Member;
 use super::report::variable;
@@ -22,12 +22,18 @@ const DETAIL: &str = "TIDINGS_CONFORMANCE_CHILD_DETAIL";
 const MARK: &str = "conformance: ";
 /// A child whose parent forgot it ends by itself.
 const LIFE_MAX: Duration = Duration::from_secs(120);
+/// Keys of what a child publishes.
+pub(super) const CHILD_KEYS: usize = 7;
+/// Events that a child publishes at once.
+pub(super) const TOGETHER: usize = 70;
 
 /// What a child does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     /// Publishes without end and tells what was acknowledged.
     Publish,
+    /// The same with many events at once; it tells how many were acknowledged in all.
+    PublishTogether,
     /// Takes one event, tells it, and hangs without settling.
     Hold,
     /// Takes a few events and tells by how much its memory grew.
@@ -42,6 +48,7 @@ impl Part {
     fn name(self) -> &'static str {
         match self {
             Self::Publish => "publish",
+            Self::PublishTogether => "together",
             Self::Hold => "hold",
             Self::Sip => "sip",
             Self::Fail => "fail",
@@ -119,6 +126,7 @@ pub(super) async fn play(fixture: &Arc<dyn Fixture>) {
     let playing = async {
         match part {
             "publish" => publish(&ground).await,
+            "together" => publish_together(&ground).await,
             "hold" => hold(&ground).await,
             "sip" => sip(&ground).await,
             "fail" => killed_worker::work(&ground, &detail).await,
@@ -140,7 +148,7 @@ pub(super) fn tell(text: &str) {
 
 /// The event `number` of a child.
 pub(super) fn of_child(number: usize) -> Envelope {
-    event(&format!("k{}", number % 7), number)
+    event(&format!("k{}", number % CHILD_KEYS), number)
 }
 
 async fn publish(ground: &Ground) {
@@ -154,6 +162,15 @@ async fn publish(ground: &Ground) {
         {
             tell(&number.to_string());
         }
+    }
+}
+
+async fn publish_together(ground: &Ground) {
+    let broker = ground.connect().await;
+    for first in (0..).step_by(TOGETHER) {
+        let events: Vec<_> = (first..first + TOGETHER).map(of_child).collect();
+        ground::publish(&*broker, &events).await;
+        tell(&(first + TOGETHER).to_string());
     }
 }
 

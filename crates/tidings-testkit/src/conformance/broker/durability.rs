@@ -1,17 +1,17 @@
-//! What outlives a crash: D1, D3, D4.
+//! What outlives a crash: D1, D3, D4, D5.
 
-use super::child::{Child, Part, of_child};
+use super::child::{CHILD_KEYS, Child, Part, TOGETHER, of_child};
 use super::ground::{
     END_MAX, Ground, assert_none_missing, assert_seen, declared, event, number_of, publish, spread,
 };
 use super::member::Member;
 use super::outage::Fall;
 use super::report::Verdict;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::Envelope;
-use tidings_core::broker::SettleAction;
+use tidings_core::broker::{KeyOrder, SettleAction};
 
 /// D1: a publisher is killed with SIGKILL, then the server, or it is restarted in good order where it must not be killed: whatever was acknowledged is there.
 pub(super) async fn survives(ground: Arc<Ground>) -> Verdict {
@@ -77,6 +77,52 @@ async fn killed_publisher(ground: &Ground) -> BTreeSet<usize> {
         acknowledged.insert(number.parse().unwrap());
     }
     acknowledged
+}
+
+/// D5: a publisher is killed in the middle of events that it publishes together. Each of them is there or not: whatever was acknowledged is, and of each key a beginning, where the broker keeps its order.
+pub(super) async fn together(ground: Arc<Ground>) -> Verdict {
+    if let Some(why) = ground.traits.in_process {
+        return Verdict::Declared(why.to_owned());
+    }
+    let before = ground.connect().await;
+    ground.prepare(&*before, "d5").await;
+    let is_ordered = before.capabilities().key_order != KeyOrder::None;
+    before.close().await.expect("closing works");
+    drop(before);
+    let mut child = Child::start(&ground, Part::PublishTogether);
+    let wanted = ground.count(10, 2) * TOGETHER;
+    let mut acknowledged = 0;
+    while acknowledged < wanted {
+        let count = child.tells().await.expect("the child publishes");
+        acknowledged = count.parse().unwrap();
+    }
+    child.kill();
+    while let Some(count) = child.tells().await {
+        acknowledged = count.parse().unwrap();
+    }
+
+    let broker = ground.connect().await;
+    let mut member = Member::join(&ground, &*broker, "d5").await;
+    let seen = member.read(&ground, acknowledged).await;
+    let mut next: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut different = BTreeSet::new();
+    for envelope in &seen {
+        let number = number_of(envelope);
+        assert_eq!(envelope, &of_child(number), "it is there, and whole");
+        if different.insert(number) && is_ordered {
+            let key = number % CHILD_KEYS;
+            let expected = next.insert(key, number + CHILD_KEYS).unwrap_or(key);
+            assert_eq!(
+                number, expected,
+                "of its key something is missing before it"
+            );
+        }
+    }
+    let missing: Vec<_> = (0..acknowledged)
+        .filter(|it| !different.contains(it))
+        .collect();
+    assert!(missing.is_empty(), "acknowledged and missing: {missing:?}");
+    Verdict::Pass
 }
 
 /// D3: a consumer is killed with an event in its hands: the event goes to exactly one other.

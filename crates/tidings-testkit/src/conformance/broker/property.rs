@@ -159,6 +159,12 @@ pub(super) const PROPERTIES: &[Property] = &[
     ),
     property!("D4", "nothing is committed past a hole", durability::hole),
     property!(
+        "D5",
+        "of what is published together a crash leaves what was acknowledged, and a beginning of each key",
+        durability::together,
+        serial
+    ),
+    property!(
         "D6",
         "nothing is confirmed before the server has answered",
         chaos::confirmed,
