@@ -49,7 +49,7 @@ impl Package {
 /// What the tests do without: a bug that no file of SQLite shows is found by none of them.
 const SERVERS: &str = "postgres,mariadb";
 /// A test that takes longer did not find anything.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(600);
 /// How often a running test is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -263,7 +263,7 @@ fn a_test_goes_through_each_channel_and_says_what_came_back() {
     assert!(!place.data().exists(), "a test makes no folder");
 
     let bad = "sh -c 'echo no route >&2; exit 7'";
-    let slow = ["--exec-time-limit", "1s", "--exec", "sleep 600"];
+    let slow = ["--exec-time-limit", "5s", "--exec", "sleep 600"];
     let answer = tidings(["alert", "test", "--exec", &good, "--exec", bad])
         .arguments(slow)
         .data(&place.data())
@@ -272,7 +272,7 @@ fn a_test_goes_through_each_channel_and_says_what_came_back() {
     assert!(answer.stderr.contains("TD0153"), "{}", answer.stderr);
     assert!(answer.stdout.contains("no route"), "{}", answer.stdout);
     assert!(
-        answer.stdout.contains("took longer than 1s"),
+        answer.stdout.contains("took longer than 5s"),
         "{}",
         answer.stdout
     );

@@ -318,7 +318,8 @@ fn one_program_runs_on_sns_with_sqs() {
 #[cfg(all(feature = "sns_sqs", feature = "eventbridge"))]
 #[test]
 fn one_program_runs_on_an_ordered_topic_of_sns() {
-    if let Some(broker) = sns_sqs_fifo() {
+    // Nobody vanishes here, and a busy machine may keep an event for longer than three seconds.
+    if let Some(broker) = aws("sns+sqs", "topic", "&fifo=true", &[]) {
         one_program_runs_without_history_on(&broker);
     }
 }

@@ -203,6 +203,7 @@ fn what_waits_is_retried_now_or_passed_over_and_its_key_goes_on() {
     let retried = decide(&["retry", "now", "down-a-1"]);
     assert_eq!(retried["retried"], 1, "{retried}");
     until("it is retried", || lines(&done) == ["down-a-1"]);
+    until("its row is gone", || waiting(&place).len() == 2);
 
     let skip = ["consumer", "skip", "later", "never-b-1"];
     let silent = tidings(skip).data(&place.data()).run();

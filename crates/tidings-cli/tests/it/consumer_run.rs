@@ -276,7 +276,7 @@ fn a_silent_process_is_killed_and_its_event_given_up_in_the_end() {
             "2",
             "--time-limit",
             // Long enough for an interpreter to start on a busy machine.
-            "3s",
+            "10s",
             "--parallel",
             "2",
         ],

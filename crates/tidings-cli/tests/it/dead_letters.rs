@@ -1,6 +1,6 @@
 //! Dead letters as the person on call sees them.
 
-use crate::command::{Place, tidings};
+use crate::command::{Place, tidings, until};
 use serde_json::Value;
 
 const EVENT: &str = r#"{"event_id":"evt-1","event_type":"order.placed","aggregate_id":"order-1","X":{"a":1.0},"payload":{"total": 59.980}}"#;
@@ -111,8 +111,12 @@ fn internal_facts_are_shown_only_to_those_who_ask() {
             .stdout
     };
 
+    until("the fact is in the log", || {
+        // What a process could not carry when it ended, the next one does that works on the folder.
+        place.import("");
+        count(&["--internal"]) == "2\n"
+    });
     assert_eq!(count(&[]), "1\n");
-    assert_eq!(count(&["--internal"]), "2\n");
     assert_eq!(count(&["--type", "tidings.**"]), "1\n");
     assert_eq!(count(&["--type", "**"]), "1\n");
 }

@@ -137,11 +137,16 @@ fn an_import_that_is_killed_again_and_again_becomes_complete_without_doubles() {
         .map(String::as_str)
         .collect();
     let file = place.write("events.jsonl", &doubled);
-    let started = Instant::now();
-    let calm = Place::new();
-    run_import(&file, &calm.data(), None);
-    let takes = started.elapsed();
-    assert!(export(&calm) == whole);
+    // The shorter of two: what the kills are spread over must not be a moment in which the machine was busy.
+    let calm = [(); 2].map(|()| {
+        let started = Instant::now();
+        let place = Place::new();
+        run_import(&file, &place.data(), None);
+        let takes = started.elapsed();
+        assert!(export(&place) == whole);
+        takes
+    });
+    let takes = calm[0].min(calm[1]);
     let seed = std::env::var("TIDINGS_TEST_SEED")
         .ok()
         .and_then(|text| text.parse().ok())

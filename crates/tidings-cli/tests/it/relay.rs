@@ -98,7 +98,8 @@ fn a_reader_that_goes_away_ends_the_relay_and_loses_nothing_that_was_not_written
     assert!(running.line().unwrap().contains("order-1"));
     until("the row is marked", || table.sent() == 1);
 
-    let closing = std::thread::spawn(move || running.close());
+    drop(running.take_stdout());
+    let closing = std::thread::spawn(move || running.end());
     until("the relay ends", || {
         table.place_order("order-1", 2);
         std::thread::yield_now();

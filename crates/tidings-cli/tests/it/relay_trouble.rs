@@ -110,23 +110,24 @@ fn a_relay_that_was_stopped_beyond_its_lease_sends_nothing_out_of_order_when_it_
         let Some(table) = Table::seed(kind, "stopped") else {
             continue;
         };
-        table.place_orders(KEYS, 200);
         let arrived = Arrived::default();
+        // Both are there before there is work: a process takes its time to start, and a lease ends.
         let first = to_stdout(&table, &arrived);
+        first.heard("relay ready");
+        let second = to_stdout(&table, &arrived);
+        second.heard("relays this shard");
+        table.place_orders(KEYS, 1_000);
         until("the first works", || arrived.count() > 100);
         stop(&first, &arrived);
         let (before, marked) = (arrived.count(), table.sent());
-        assert!(before < 2_000, "it was stopped in the middle");
+        assert!(before < 10_000, "it was stopped in the middle");
 
-        let second = to_stdout(&table, &arrived);
-        second.heard("relays this shard");
-        assert_eq!(arrived.count(), before, "the lease is kept until it ends");
         until("the second works", || arrived.count() > before + 200);
         signal(&first, Signal::CONT);
         first.heard("lease was lost");
-        until("all are marked", || table.sent() == 2_000);
+        until("all are marked", || table.sent() == 10_000);
 
-        let doubles = arrived.assert_whole(KEYS as usize, 200);
+        let doubles = arrived.assert_whole(KEYS as usize, 1_000);
         // What the first had sent and could not mark, and no more.
         assert!(
             doubles <= before - marked as usize + 20,

@@ -99,7 +99,7 @@ async fn application(folder: &Path, allowed: Option<&Path>) {
         println!("\nplaced");
     }
     if allowed.is_none() {
-        return tidings.drain().await.unwrap();
+        return tidings.drain_within(DEADLINE).await.unwrap();
     }
     // It goes on handling until it is killed.
     let _handling = billing;

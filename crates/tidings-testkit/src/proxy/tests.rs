@@ -143,7 +143,9 @@ fn a_half_open_connection_takes_bytes_and_tells_nothing_and_is_cut_when_healed()
     proxy.half_open();
     silent.write_all(b"into the void").unwrap();
     assert!(is_silent(&silent));
-    assert_eq!(proxy.figures().bytes_swallowed, 13);
+    until("they are thrown away", || {
+        proxy.figures().bytes_swallowed == 13
+    });
     assert_eq!(proxy.figures().open, 2);
 
     proxy.heal();
@@ -181,7 +183,9 @@ fn a_stranded_connection_is_silent_for_good_beside_new_ones() {
     say(&connect(&proxy), b"after");
 
     assert!(is_silent(&stranded));
-    assert_eq!(proxy.figures().bytes_swallowed, 12);
+    until("they are thrown away", || {
+        proxy.figures().bytes_swallowed == 12
+    });
     assert_eq!(proxy.figures().cut, 0);
 }
 

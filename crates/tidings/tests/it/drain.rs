@@ -1,9 +1,11 @@
 //! What `drain` waits for, and what it does when its time is over.
 
 use crate::shop::{OrderPlaced, Seen, Shop, StockReserved, order, see};
+use std::sync::Arc;
 use std::time::Duration;
 use tidings::Error;
 use tidings::prelude::*;
+use tokio::sync::Notify;
 
 const BRIEF: Duration = Duration::from_millis(1);
 
@@ -63,14 +65,18 @@ async fn drain_without_consumers_or_events_ends_at_once_and_may_be_called_again(
 
 #[tokio::test]
 async fn when_its_time_is_over_drain_names_who_is_busy_and_stops_all_the_same() {
-    async fn stuck(_: OrderPlaced) {
+    async fn stuck(_: OrderPlaced, State(begun): State<Arc<Notify>>) {
+        begun.notify_one();
         std::future::pending::<()>().await;
     }
     let shop = Shop::new();
     let seen = Seen::default();
     let tidings = shop.open().await;
-    tidings.consumer("stuck").on(stuck).start().await.unwrap();
+    let begun = Arc::new(Notify::new());
+    let consumer = tidings.consumer("stuck").state(Arc::clone(&begun));
+    consumer.on(stuck).start().await.unwrap();
     tidings.publish(order("o-1")).await.unwrap();
+    begun.notified().await;
 
     let error = tidings
         .drain_within(Duration::from_millis(20))

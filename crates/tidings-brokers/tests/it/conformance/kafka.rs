@@ -27,7 +27,7 @@ use tidings_testkit::proxy::FaultProxy;
 /// The shortest that a broker takes unless it is told otherwise.
 const SESSION_SECS: u64 = 6;
 /// As long as a property may take that has the proxy's port.
-const PROXY_WAIT: Duration = Duration::from_secs(240);
+const PROXY_WAIT: Duration = Duration::from_secs(600);
 const WAIT: Duration = Duration::from_secs(20);
 
 struct Kafka {

@@ -53,7 +53,7 @@ impl Fixture for RabbitMq {
 
     fn traits(&self) -> Traits {
         Traits {
-            redelivery_max: Duration::from_secs(5),
+            redelivery_max: Duration::from_secs(15),
             takeover_max: Duration::from_secs(5),
             quiet: Duration::from_millis(600),
             ..Traits::default()

@@ -36,7 +36,7 @@ impl Fixture {
     async fn new(test: &str) -> Option<Self> {
         let server = url("nats", VARIABLE, test)?;
         let stream = fresh(test);
-        let url = with(&server, &format!("stream={stream}&ack_wait=2"));
+        let url = with(&server, &format!("stream={stream}&ack_wait=5"));
         let broker = connect(&url).await.expect("a broker");
         Some(Self {
             broker,
@@ -233,7 +233,7 @@ async fn an_event_at_work_is_not_delivered_again() {
         .await
         .unwrap();
     // Longer than the wait for an acknowledgement.
-    let longer = tokio::time::timeout(Duration::from_secs(5), receive(&mut other, 1)).await;
+    let longer = tokio::time::timeout(Duration::from_secs(8), receive(&mut other, 1)).await;
     assert!(longer.is_err(), "{longer:?}");
     settle(&joined, &got, SettleAction::Ack).await;
     expect_quiet(&mut other).await;

@@ -5,7 +5,7 @@ use crate::aws::partial::each_event_has_its_own_outcome;
 
 #[tokio::test]
 async fn a_delivery_stays_ours_while_it_is_open_and_is_stale_once_it_could_not_be_kept() {
-    let Some(fixture) = Fixture::new("stale", "&visibility=3").await else {
+    let Some(fixture) = Fixture::new("stale", "&visibility=9").await else {
         return;
     };
     let proxy = FaultProxy::start(fixture.host.clone()).expect("a proxy");
@@ -16,7 +16,7 @@ async fn a_delivery_stays_ours_while_it_is_open_and_is_stale_once_it_could_not_b
     let held = receive(&mut first, 1).await;
     let mut second = fixture.broker.subscribe(&request).await.expect("a group");
 
-    let longer_than_its_time = Duration::from_secs(4);
+    let longer_than_its_time = Duration::from_secs(11);
     let early = tokio::time::timeout(longer_than_its_time, receive(&mut second, 1)).await;
     assert!(early.is_err(), "kept from others while it is open");
     proxy.down();

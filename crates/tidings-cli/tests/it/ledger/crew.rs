@@ -16,7 +16,7 @@ const PRODUCERS: u64 = 3;
 const RELAYS: usize = 2;
 const CONSUMERS: usize = 2;
 /// How long nothing may move; a lease is over in five seconds, a machine is busy.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_secs(120);
 /// How long a fault of the network lasts, at most.
 const FAULT: Duration = Duration::from_millis(150);
 

@@ -45,7 +45,7 @@ fn run(table: &Table, test: &'static str, transfers: u64, bug: Option<Bug>) {
     books::open(table);
 
     let mut crew = Crew::start(table, &place.data(), test, transfers, seed, bug);
-    let deadline = Duration::from_secs(120) + Duration::from_millis(20) * transfers as u32;
+    let deadline = Duration::from_secs(300) + Duration::from_millis(40) * transfers as u32;
     let faults = (transfers / TRANSFERS_BETWEEN_FAULTS).min(FAULTS_MAX);
     crew.work(faults, deadline);
     let worked = began.elapsed();

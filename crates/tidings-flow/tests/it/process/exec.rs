@@ -312,7 +312,7 @@ async fn the_time_limit_kills_the_command_and_what_it_started() {
         .await
         .unwrap_err();
 
-    assert_transient(&error, "took longer than 4s and was killed: waiting");
+    assert_transient(&error, "took longer than 10s and was killed: waiting");
     for pid in script.wait_for_pids("pids", 2).await {
         wait_until_dead(pid).await;
     }
@@ -349,16 +349,11 @@ async fn what_a_command_leaves_running_does_not_hold_up_the_event() {
 #[tokio::test]
 async fn a_pipeline_that_outlives_the_command_for_a_moment_still_emits() {
     let script = Script::shell(
-        r#"(until [ -e ended ]; do :; done; echo '{"event_type":"late.done"}') & echo $$ > pid; exit 0"#,
+        r#"(while kill -0 $$ 2>/dev/null; do :; done; echo '{"event_type":"late.done"}') & exit 0"#,
     );
     let context = context(order("a"));
-    let handler = ExecHandler::new(script.config()).unwrap();
 
-    let handling = tokio::spawn(handler.handle(context.clone()));
-    let pid = script.wait_for_pids("pid", 1).await[0];
-    wait_until_dead(pid).await;
-    script.write("ended");
-    within_deadline(handling).await.unwrap().unwrap();
+    run(&script, context.clone()).await.unwrap();
 
     assert_eq!(emitted(&context), ["late.done"]);
 }

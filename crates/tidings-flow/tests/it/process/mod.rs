@@ -28,7 +28,7 @@ use tidings_flow::consumer::process::{ProcessConfig, StderrRoute};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A time limit that is waited for in full, yet longer than an interpreter takes to start on a busy machine.
-const SHORT_LIMIT: Duration = Duration::from_secs(4);
+const SHORT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A folder with a handler's script; the script runs in it.
 struct Script {

@@ -271,8 +271,8 @@ pub(super) async fn health(ground: Arc<Ground>) -> Verdict {
 
     let back = publish_stubbornly(Arc::clone(&broker), vec![event("k", 1)], Arc::default());
     assert!(
-        tokio::time::timeout(END_MAX, back).await.is_ok(),
-        "publishing does not work {END_MAX:?} after the broker is back"
+        tokio::time::timeout(END_MAX * 3, back).await.is_ok(),
+        "publishing does not work a minute after the broker is back"
     );
     witness.until_handled_patiently(2, END_MAX * 2).await;
     drain(consumer).await;

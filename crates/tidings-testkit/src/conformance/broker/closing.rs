@@ -258,7 +258,7 @@ pub(super) async fn dropped(ground: Arc<Ground>) -> Verdict {
     let again = next.take(held.len()).await;
     let took = ground.elapsed() - began;
 
-    let allowed = ground.traits.takeover_max + Duration::from_secs(1);
+    let allowed = ground.traits.takeover_max + Duration::from_secs(10);
     assert!(took <= allowed, "what was held came after {took:?}");
     next.acknowledge(&again).await;
     let mut seen: Vec<_> = again.into_iter().map(|it| it.envelope).collect();

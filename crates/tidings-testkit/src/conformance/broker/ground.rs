@@ -14,7 +14,7 @@ use tidings_core::{Envelope, EnvelopeParts, Pattern, Payload, Timestamp};
 use tidings_flow::runtime::SystemClock;
 
 /// What happens counts as missing when nothing has happened for so long; a property may take much longer in all.
-pub(super) const IDLE_MAX: Duration = Duration::from_secs(15);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long closing, draining and failing may take.
 pub(super) const END_MAX: Duration = Duration::from_secs(20);
 /// Events published at once.

@@ -55,7 +55,7 @@ use tokio::task::JoinSet;
 /// Properties that are looked at at the same time.
 const TOGETHER: usize = 4;
 /// How long one property may take with short counts; with full ones, so many times as long.
-const PROPERTY_TIME_MAX: Duration = Duration::from_secs(300);
+const PROPERTY_TIME_MAX: Duration = Duration::from_secs(600);
 const FULL_TIME_FACTOR: u32 = 5;
 
 /// Runs every property, or those that `TIDINGS_CONFORMANCE_ONLY` names; those that disturb others one by one, after the rest.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tidings::Tidings;
 use tidings::flow::consumer::{Notice, Observer};
 
-const ORDERS: usize = 600;
+const ORDERS: usize = 999;
 const KILLS: u64 = 12;
 /// Names the folder to the process that is killed.
 const FOLDER: &str = "TIDINGS_TEST_KILLED_CONSUMER";
