@@ -25,8 +25,8 @@ use tokio::time::timeout;
 /// Handles an event by running a command.
 ///
 /// The command reads the envelope as one line of JSON from stdin and finds the seed's attributes in `TIDINGS_EVENT_ID`, `TIDINGS_EVENT_TYPE`
-/// and so on. Exit code 0 means done; 75, or an end by a signal, means try again; anything else is permanent. Each line that it writes to
-/// stdout, `{"event_type":…,"aggregate_id":…,"payload":…}`, is an event that it emits; one that is none makes the handling fail as 75 does.
+/// and so on. Exit code 0 means done; 75 means try again, and so does what is no judgement of the event: an end by a signal, or what a
+/// shell makes of it (129 to 192), and a command that a shell cannot execute or find (126, 127). Anything else is permanent. Each line that it writes to stdout, `{"event_type":…,"aggregate_id":…,"payload":…}`, is an event that it emits; one that is none makes the handling fail as 75 does.
 /// The end of its stderr is the reason of a failure.
 ///
 /// **Guarantee**: nothing is emitted unless the command succeeds and every line of its stdout is an event. The process and what it started
@@ -190,9 +190,9 @@ fn conclude(
         None => format!("the command was ended by {}", exit::describe(status)),
     };
     let message = tail.reason(&what);
-    Err(match status.code() {
-        Some(exit::TRY_AGAIN) | None => HandlerError::transient_message(message),
-        Some(_) => HandlerError::permanent_message(message),
+    Err(match exit::is_transient(status) {
+        true => HandlerError::transient_message(message),
+        false => HandlerError::permanent_message(message),
     })
 }
 

@@ -50,6 +50,30 @@ async fn exit_codes_are_outcomes_and_stderr_is_the_reason() {
     assert_transient(&killed.unwrap_err(), "signal 9 (SIGKILL)");
 }
 
+/// A shell between us and the command says so by its exit code. A script that was not deployed, or a crash, must not send a backlog to the dead letters one by one.
+#[tokio::test]
+async fn a_command_that_did_not_run_or_did_not_end_by_itself_has_judged_no_event() {
+    let run = |script: &'static str| async move {
+        run(&Script::shell(script), context(order("a"))).await
+    };
+
+    let missing = run("exec ./not-there").await;
+    let no_program = run("echo '#' > plain; exec ./plain").await;
+    let interpreter = run("printf '#!/no/such/thing\\n' > script; chmod +x script; ./script").await;
+    let crashed = run("sh -c 'kill -SEGV $$'; exit $?").await;
+    let own = run("exit 125").await;
+
+    let said = missing.unwrap_err();
+    assert_transient(&said, "exit status 127 (command not found)");
+    let said = no_program.unwrap_err();
+    assert_transient(&said, "exit status 126 (cannot be executed)");
+    // Shells differ in which of both they say.
+    assert_transient(&interpreter.unwrap_err(), "exit status 12");
+    let said = crashed.unwrap_err();
+    assert_transient(&said, "exit status 139 (signal 11, SIGSEGV)");
+    assert_permanent(&own.unwrap_err(), "exit status 125");
+}
+
 #[tokio::test]
 async fn stdin_is_the_envelope_to_the_letter_and_then_ends() {
     let script = Script::shell("cat > stdin");
