@@ -6,8 +6,9 @@
 use super::keeping::{Burial, Buried, Change, GIVEN_UP, Keeping, Kept, PutOff, Then, parked_of};
 use super::lane::{LaneKey, Running};
 use super::observer::Notice;
-use super::pipeline::{Completion, Pipeline, Trouble, Work};
+use super::pipeline::{Arrival, Completion, Pipeline, Trouble, Work};
 use super::policy::{Decision, OnFailure, Trial};
+use super::routes::Route;
 use crate::dead_letter;
 use std::time::Duration;
 use tidings_core::broker::SettleAction;
@@ -390,43 +391,75 @@ impl super::pipeline::State {
         self.table.set_paused(true);
     }
 
-    /// A delivery as persons and earlier runs left it, with how often it failed before; nothing if it is settled without being handled.
+    /// A delivery as persons and earlier runs left it, with how often it failed before; nothing if it is settled without being handled. Where an edited copy stands for the event, and maybe another one for
+    /// that, the last of them is handled by whoever wants it; what was noted is noted of the copy.
     pub(super) fn as_decided(
         &mut self,
-        mut work: Work,
+        mut arrival: Arrival,
+        route: impl Fn(&Envelope) -> Option<Route>,
         decided: &mut Vec<Decided>,
-    ) -> Option<(Work, u32)> {
+    ) -> Option<(Arrival, u32)> {
         if self.attempts.is_empty() && self.decisions.is_empty() && self.finished.is_empty() {
-            return Some((work, 0));
+            return Some((arrival, 0));
         }
-        let event = DedupeKey::of(&work.envelope);
-        if self.finished.has(event) {
-            self.counts.skipped += 1;
-            self.ack(work.token);
-            return None;
-        }
-        let failures = self.attempts.remove(&event).unwrap_or(0);
-        if failures == GIVEN_UP {
-            self.counts.skipped += 1;
-            self.keep.mark_again(event);
-            self.ack(work.token);
-            return None;
-        }
-        match self.decisions.get(&event) {
-            None => {}
-            Some(store::Decision::Discarded) => {
-                self.counts.skipped += 1;
-                self.ack(work.token);
-                decided.push(Decided(work.envelope, None));
+        let mut event = DedupeKey::of(&arrival.work.envelope);
+        let mut copy: Option<Envelope> = None;
+        // A copy has a new id: none stands for itself.
+        for _ in 0..=self.decisions.len() {
+            let is_finished = self.finished.has(event);
+            let failures = self.attempts.remove(&event).unwrap_or(0);
+            if is_finished || failures == GIVEN_UP {
+                self.pass_by(&arrival.work);
+                if failures == GIVEN_UP {
+                    self.keep.mark_again(event);
+                }
                 return None;
             }
-            Some(store::Decision::Edited(copy)) => {
-                let copy = Envelope::clone(copy);
-                let original = std::mem::replace(&mut work.envelope, copy.clone());
-                decided.push(Decided(original, Some(copy)));
+            match self.decisions.get(&event) {
+                None => {
+                    if let Some(copy) = copy {
+                        self.put_in_place(&mut arrival, copy, route, decided)?;
+                    }
+                    return Some((arrival, failures));
+                }
+                Some(store::Decision::Discarded) => break,
+                Some(store::Decision::Edited(edited)) => {
+                    event = DedupeKey::of(edited);
+                    copy = Some(Envelope::clone(edited));
+                }
             }
         }
-        Some((work, failures))
+        self.pass_by(&arrival.work);
+        decided.push(Decided(arrival.work.envelope, None));
+        None
+    }
+
+    /// Settles a delivery that is not handled.
+    fn pass_by(&mut self, work: &Work) {
+        self.counts.skipped += 1;
+        self.ack(work.token);
+    }
+
+    /// Puts an edited copy in the place of its original; nothing, and the original is settled, if no handler wants the copy.
+    fn put_in_place(
+        &mut self,
+        arrival: &mut Arrival,
+        copy: Envelope,
+        route: impl Fn(&Envelope) -> Option<Route>,
+        decided: &mut Vec<Decided>,
+    ) -> Option<()> {
+        let work = &mut arrival.work;
+        let Some(route) = route(&copy) else {
+            self.pass_by(work);
+            decided.push(Decided(work.envelope.clone(), None));
+            return None;
+        };
+        arrival.class = route.class;
+        work.handler = route.handler;
+        work.problem = None;
+        let original = std::mem::replace(&mut work.envelope, copy.clone());
+        decided.push(Decided(original, Some(copy)));
+        Some(())
     }
 
     /// Takes out of the lanes what a person discarded while it waited there; what runs is not interrupted, and a row of the store is out of it already.

@@ -13,6 +13,7 @@ use super::parking::ParkedLanes;
 use super::policy::{OnFailure, Policies};
 use super::rate::Ration;
 use super::resume::Known;
+use super::routes::route_of_copy;
 pub(super) use super::state::{Arrival, Completion, Exchange, Progress, State, Work};
 use super::stats::ConsumerStats;
 use crate::handler::{BatchHandler, DeliveryHandler};
@@ -26,7 +27,7 @@ use tidings_core::broker::{Broker, GroupName, Settle, SettleAction, Token};
 use tidings_core::extract::{DeliveryGuarantee, HandlerShared, Shutdown, States};
 use tidings_core::seam::{Chance, Clock};
 use tidings_core::store::{FailureStore, LaneId};
-use tidings_core::{Code, Pattern, codes};
+use tidings_core::{Code, Envelope, Pattern, codes};
 use tokio::sync::{Notify, watch};
 
 /// Outcomes that are worth a call of the broker while there is more to handle. A busy worker reaches this within milliseconds, and whoever falls idle or is
@@ -228,20 +229,21 @@ impl Pipeline {
         let parked = !state.parked.is_empty();
         let mut decided = Vec::new();
         for arrival in arrivals.drain(..) {
+            if state.draining {
+                // It came while draining began: handled now, it would leave a gap behind it.
+                state.release_one(&arrival.work);
+                continue;
+            }
+            let route = |copy: &Envelope| route_of_copy(self, copy.event_type());
+            let Some((arrival, failures)) = state.as_decided(arrival, route, &mut decided) else {
+                continue;
+            };
             let Arrival {
                 lane,
                 class,
                 work,
                 parked_as,
             } = arrival;
-            if state.draining {
-                // It came while draining began: handled now, it would leave a gap behind it.
-                state.release_one(&work);
-                continue;
-            }
-            let Some((work, failures)) = state.as_decided(work, &mut decided) else {
-                continue;
-            };
             let work = if parked {
                 let parked_as = parked_as.unwrap_or_else(|| LaneId::of(&work.envelope));
                 match state.park_behind(work, (lane, parked_as), failures) {

@@ -79,15 +79,23 @@ impl Routes {
     }
 
     fn find(&self, pipeline: &Pipeline, event_type: EventTypeRef<'_>) -> Option<Route> {
-        let handler = pipeline.handlers.iter().position(|handler| {
-            handler
-                .patterns()
-                .iter()
-                .any(|pattern| pattern.matches(event_type))
-        })?;
+        let handler = handler_of(&pipeline.handlers, event_type)?;
         Some(Route {
             handler,
             class: self.classes.get(handler).copied().unwrap_or(0),
         })
     }
+}
+
+/// Where the edited copy of an event goes, which need not be of the type of its original; nowhere if no handler wants it. There are few of them, so that nothing is remembered.
+pub(super) fn route_of_copy(pipeline: &Pipeline, event_type: EventTypeRef<'_>) -> Option<Route> {
+    Routes::new(pipeline).find(pipeline, event_type)
+}
+
+/// The first handler that wants events of a type.
+fn handler_of(handlers: &[Handler], event_type: EventTypeRef<'_>) -> Option<usize> {
+    handlers.iter().position(|handler| {
+        let mut patterns = handler.patterns().iter();
+        patterns.any(|pattern| pattern.matches(event_type))
+    })
 }
