@@ -311,7 +311,7 @@ pub trait FailureStore: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
-    /// Notes how often a group tries an event at most, in place and later, for persons to see how far one has come. Told with the first failure after its start; of several instances the last one that tells is
+    /// Notes how often a group tries an event at most, in place and later, for persons to see how far one has come; 0 where that depends on the error, which may have a policy of its own. Told with the first failure after its start; of several instances the last one that tells is
     /// shown.
     ///
     /// A store that shows nothing need not keep it.

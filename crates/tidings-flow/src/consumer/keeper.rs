@@ -96,12 +96,9 @@ impl Keeper {
         if self.has_told_attempts {
             return;
         }
-        let (group, policy) = (
-            self.pipeline.group.as_str(),
-            &self.pipeline.policies.otherwise,
-        );
-        let later = u32::try_from(policy.later.len()).unwrap_or(u32::MAX);
-        let attempts = policy.attempts.saturating_add(later);
+        let group = self.pipeline.group.as_str();
+        // What an earlier version of the program told may be wrong by now, so that not knowing is told as well.
+        let attempts = self.pipeline.policies.attempts_max().unwrap_or(0);
         match self.store.tell_attempts_max(group, attempts).await {
             Ok(()) => self.has_told_attempts = true,
             Err(error) => {

@@ -159,6 +159,20 @@ impl Policies {
         &self.otherwise
     }
 
+    /// How often an event is tried at most, in place and later; nothing where that depends on its error.
+    pub(crate) fn attempts_max(&self) -> Option<u32> {
+        let attempts = |policy: &Policy| {
+            let later = u32::try_from(policy.later.len()).unwrap_or(u32::MAX);
+            policy.attempts.saturating_add(later)
+        };
+        let of_all = attempts(&self.otherwise);
+        let typed = self.typed.iter().map(|(.., policy)| policy);
+        // The others give up or wait whatever the attempt.
+        let mut counting = typed.filter(|policy| !policy.permanent && !policy.pause_group);
+        let agree = counting.all(|policy| attempts(policy) == of_all);
+        agree.then_some(of_all)
+    }
+
     /// Every policy, the one for all first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Policy> {
         std::iter::once(&self.otherwise).chain(self.typed.iter().map(|(.., policy)| policy))
@@ -264,6 +278,29 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("the bank said no")]
     struct Bank(#[source] NoMoney);
+
+    #[test]
+    fn how_often_an_event_is_tried_is_known_unless_it_depends_on_its_error() {
+        let mut policies = Policies {
+            otherwise: policy(),
+            ..Policies::default()
+        };
+        assert_eq!(policies.attempts_max(), Some(4));
+
+        policies.set::<Bank>(Policy {
+            permanent: true,
+            ..Policy::default()
+        });
+        assert_eq!(policies.attempts_max(), Some(4));
+        policies.set::<NoMoney>(Policy {
+            attempts: 3,
+            later: vec![Duration::from_secs(1)],
+            ..Policy::default()
+        });
+        assert_eq!(policies.attempts_max(), Some(4), "another way, as often");
+        policies.set::<NoMoney>(Policy::default());
+        assert_eq!(policies.attempts_max(), None);
+    }
 
     #[test]
     fn the_type_of_an_error_or_of_its_cause_chooses_the_policy() {

@@ -22,6 +22,8 @@ pub(crate) struct FailuresState {
     pub(crate) paused: Option<String>,
     /// What was told of the circuit last.
     pub(crate) circuit: Option<OpenCircuit>,
+    /// How often the group tries an event, as it told last.
+    pub(crate) attempts_max: Option<u32>,
     /// Another instance picks up what is due.
     pub(crate) follows: bool,
     /// The one that picked it up said that it does not any more.
@@ -356,6 +358,17 @@ impl FailureStore for FakeFailures {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             self.lock().circuit = circuit.cloned();
+            Ok(())
+        })
+    }
+
+    fn tell_attempts_max<'a>(
+        &'a self,
+        _group: &'a str,
+        attempts: u32,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.lock().attempts_max = Some(attempts);
             Ok(())
         })
     }

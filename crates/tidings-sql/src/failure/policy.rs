@@ -8,7 +8,7 @@ use tidings_core::store::StoreError;
 use tidings_core::{DedupeKey, Timestamp};
 
 impl Failures {
-    /// How often a group tries an event at most, in place and later, as an instance of it told last; `None` if nobody told.
+    /// How often a group tries an event at most, in place and later, as an instance of it told last; `None` if nobody told, or if it depends on the error.
     ///
     /// **Errors**: [`StoreError::TableMissing`] in a database of an older version; a database that does not answer.
     ///
@@ -17,7 +17,8 @@ impl Failures {
         let read = self.statement(include_str!("../../sql/failure/policy.sql"), &[]);
         let rows = self.ask(&read, &[("consumer", Bind::text(group))]).await?;
         let max = rows.first().map(|row| row.count(0));
-        Ok(max.map(|max| u32::try_from(max).unwrap_or(u32::MAX)))
+        let max = max.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
+        Ok(max.filter(|max| *max > 0))
     }
 
     /// Attempts that a group noted of an event that it has neither parked nor settled, and when it noted the first of them, by the store's clock.

@@ -248,6 +248,9 @@ async fn what_persons_ask_about_attempts_and_actions_is_kept_on_each_database() 
             failures.tell_attempts_max("g", attempts).await.unwrap();
         }
         assert_eq!(failures.attempts_max("g").await.unwrap(), Some(7));
+        failures.tell_attempts_max("other", 0).await.unwrap();
+        let depends = failures.attempts_max("other").await.unwrap();
+        assert_eq!(depends, None, "it depends on the error");
         let key = DedupeKey::of(&event("a", "k"));
         assert_eq!(failures.noted_attempts("g", key).await.unwrap(), None);
         let attempted = FailureChange::Attempted {

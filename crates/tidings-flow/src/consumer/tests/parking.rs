@@ -390,6 +390,26 @@ async fn an_error_has_the_policy_of_its_type() {
 }
 
 #[tokio::test]
+async fn how_often_an_event_is_tried_is_told_unless_it_depends_on_its_error() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("no money")]
+    struct NoMoney;
+    for (attempts, told) in [(2, 2), (7, 0)] {
+        let mut parked = Parked::new();
+        let policy = Policy {
+            attempts,
+            ..Policy::default()
+        };
+        parked.stage.config.policies.set::<NoMoney>(policy);
+        parked.publish([1]);
+        let consumer = parked.start(&[("evt-1", 1)]).await;
+        let is_told = || parked.store.lock().attempts_max == Some(told);
+        parked.stage.until("it is told", is_told).await;
+        drop(consumer);
+    }
+}
+
+#[tokio::test]
 async fn retry_later_and_holding_need_a_store_that_all_instances_see() {
     let refused = async |stage: &Stage, store: Option<FakeFailures>| -> ConsumerError {
         let handler = TestHandler::of("**", |_| async { Ok(()) });
