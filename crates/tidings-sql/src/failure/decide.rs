@@ -10,6 +10,25 @@ use std::collections::HashMap;
 use tidings_core::store::{ForeignLetter, Operator, StoreError, Verdict};
 use tidings_core::{DedupeKey, Envelope, envelope_json};
 
+/// How often a decision is made at most that the database takes back because others are in its way.
+const TRIES_MAX: u32 = 5;
+
+/// Makes the decision of a person again when the database took it back because of others, such as the group itself: nothing was changed, and a person should not have to type it again.
+pub(super) async fn whoever_is_in_the_way<T, Making>(
+    make: impl Fn() -> Making,
+) -> Result<T, StoreError>
+where
+    Making: Future<Output = Result<T, StoreError>>,
+{
+    for _ in 1..TRIES_MAX {
+        match make().await {
+            Err(StoreError::Conflict { .. }) => {}
+            made => return made,
+        }
+    }
+    make().await
+}
+
 impl Failures {
     pub(super) async fn hand_back(
         &self,

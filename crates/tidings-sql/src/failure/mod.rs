@@ -14,6 +14,7 @@ mod waiting;
 
 pub use action::ActionRecord;
 
+use self::decide::whoever_is_in_the_way;
 use crate::changing::Changing;
 use crate::database::Database;
 use crate::dialect::Dialect;
@@ -298,7 +299,9 @@ impl DeadLetterStore for Failures {
         run: &'a str,
         operator: &'a Operator,
     ) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
-        Box::pin(self.hand_back(verdicts, run, operator))
+        Box::pin(whoever_is_in_the_way(move || {
+            self.hand_back(verdicts, run, operator)
+        }))
     }
 
     fn outcome<'a>(&'a self, run: &'a str) -> BoxFuture<'a, Result<RedriveOutcome, StoreError>> {
@@ -310,7 +313,9 @@ impl DeadLetterStore for Failures {
         verdicts: &'a [Verdict],
         operator: &'a Operator,
     ) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
-        Box::pin(self.give_up(verdicts, operator))
+        Box::pin(whoever_is_in_the_way(move || {
+            self.give_up(verdicts, operator)
+        }))
     }
 
     fn edit<'a>(
@@ -319,7 +324,9 @@ impl DeadLetterStore for Failures {
         copy: &'a Envelope,
         operator: &'a Operator,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.put_copy(verdict, copy, operator))
+        Box::pin(whoever_is_in_the_way(move || {
+            self.put_copy(verdict, copy, operator)
+        }))
     }
 
     fn take_over<'a>(
@@ -327,7 +334,7 @@ impl DeadLetterStore for Failures {
         letters: &'a [ForeignLetter],
         operator: &'a Operator,
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.take(letters, operator))
+        Box::pin(whoever_is_in_the_way(move || self.take(letters, operator)))
     }
 
     fn taken_up_to<'a>(
@@ -387,7 +394,9 @@ impl DeadLetterStore for Failures {
         paused: bool,
         operator: &'a Operator,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.pause(group, paused, operator))
+        Box::pin(whoever_is_in_the_way(move || {
+            self.pause(group, paused, operator)
+        }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Deliveries that wait, and groups that are paused, as persons see them and decide.
 
-use super::decide::words;
+use super::decide::{whoever_is_in_the_way, words};
 use super::filter::{self, Conditions, numbers};
 use super::letters::time;
 use super::{ActionRecord, Failures, access, delivery};
@@ -35,7 +35,8 @@ impl Failures {
     ) -> Result<u64, StoreError> {
         let mut made = 0;
         loop {
-            let some = self.make_some_due(wanted, operator).await?;
+            let making = || self.make_some_due(wanted, operator);
+            let some = whoever_is_in_the_way(making).await?;
             made += some;
             if some < ROWS_MAX.unsigned_abs() {
                 return Ok(made);

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use tidings_core::store::OutboxStore;
 use tidings_sql::schema::{self, Part};
 use tidings_sql::{Failures, Kind, OutboxOptions};
+use tidings_testkit::conformance::store::stories::{
+    KILLS_OF_A_STORY, Open, Opened, failure_stories,
+};
 use tidings_testkit::conformance::store::{everything, failures};
 
 const TABLES: [&str; 14] = [
@@ -75,4 +78,54 @@ async fn what_groups_could_not_handle_in_postgres() {
 #[tokio::test]
 async fn what_groups_could_not_handle_in_mariadb() {
     run(Kind::MySql).await;
+}
+
+/// Stories that are told at the same time.
+const STORIES_AT_ONCE: u64 = 8;
+
+fn number(variable: &str) -> Option<u64> {
+    let given = std::env::var(variable).ok()?;
+    let parsed = given.parse();
+    Some(parsed.unwrap_or_else(|_| panic!("{variable} is a whole number, not {given:?}")))
+}
+
+/// Tells so many stories, or more with `TIDINGS_TEST_KILLS`; `TIDINGS_TEST_SEED` begins with the one that failed.
+async fn stories(kind: Kind, usually: u64) {
+    let Some(place) = Place::fresh(kind, "failure_stories").await else {
+        return;
+    };
+    schema::migrate(&place.database, &Part::ALL).await.unwrap();
+    let place = Arc::new(place);
+    let open: Open = Arc::new(move || {
+        let place = Arc::clone(&place);
+        Box::pin(async move {
+            let store = Failures::open(&place.another().await).await.unwrap();
+            Opened {
+                failures: Arc::new(store.clone()),
+                letters: Arc::new(store),
+            }
+        })
+    });
+    let asked = number("TIDINGS_TEST_KILLS").map(|kills| kills.div_ceil(KILLS_OF_A_STORY));
+    let first = number("TIDINGS_TEST_SEED").unwrap_or(0);
+    let end = first + asked.unwrap_or(usually);
+    for seed in (first..end).step_by(STORIES_AT_ONCE as usize) {
+        let last = end.min(seed + STORIES_AT_ONCE);
+        failure_stories(Arc::clone(&open), seed..last).await;
+    }
+}
+
+#[tokio::test]
+async fn whatever_fails_and_is_killed_each_key_keeps_its_order_in_sqlite() {
+    stories(Kind::Sqlite, 16).await;
+}
+
+#[tokio::test]
+async fn whatever_fails_and_is_killed_each_key_keeps_its_order_in_postgres() {
+    stories(Kind::Postgres, 8).await;
+}
+
+#[tokio::test]
+async fn whatever_fails_and_is_killed_each_key_keeps_its_order_in_mariadb() {
+    stories(Kind::MySql, 8).await;
 }

@@ -14,6 +14,7 @@ use tidings_testkit::MemoryBroker;
 use tidings_testkit::conformance::broker::{
     Ending, Fixture, Sharing, Stores, Traits, Unavailable, run_some,
 };
+use tidings_testkit::conformance::store::stories::{Open, Opened, failure_stories};
 
 /// What is wrong with the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,5 +286,40 @@ async fn the_suite_finds_planted_bugs_of_stores() {
 
         let ending = report.results[0].result;
         assert_eq!(ending, Ending::Fail, "{property} does not see {bug:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stories_find_planted_bugs_of_stores() {
+    for (bug, words) in [
+        (Bug::DropsBehind, "events are lost"),
+        (Bug::LetsGo, "beside what was published"),
+        // What came last of a key is not due, and nothing before it is seen.
+        (Bug::Overtakes, "events are lost"),
+        (Bug::CountsAnew, "was at attempt"),
+    ] {
+        let files = Files::default();
+        let url = files.fresh("stories").await;
+        let open: Open = Arc::new(move || {
+            let url = url.clone();
+            Box::pin(async move {
+                let stores = sql_stores::open(&url).await;
+                Opened {
+                    failures: Arc::new(BuggyFailures {
+                        inner: stores.failures,
+                        bug,
+                    }),
+                    letters: stores.letters,
+                }
+            })
+        });
+
+        let mut telling = tokio::task::JoinSet::new();
+        telling.spawn(failure_stories(open, 0..8));
+        let told = telling.join_next().await.unwrap();
+
+        let failure = told.expect_err("no story sees it").into_panic();
+        let said = failure.downcast_ref::<String>().map_or("", String::as_str);
+        assert!(said.contains(words), "{bug:?} was found by: {said}");
     }
 }

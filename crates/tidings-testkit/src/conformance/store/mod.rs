@@ -1,4 +1,4 @@
-//! The suites of stores: [`failures`], and here that of [`OutboxStore`]: each guarantee of the port is a check that panics with what was broken.
+//! The suites of stores: [`failures`], whole [`stories`] over those, and here that of [`OutboxStore`]: each guarantee of the port is a check that panics with what was broken.
 
 mod dead;
 pub mod failures;
@@ -6,6 +6,7 @@ mod lease;
 mod listing;
 mod reading;
 mod settling;
+pub mod stories;
 
 use std::sync::Arc;
 use std::time::Duration;
