@@ -8,6 +8,7 @@ mod arguments;
 mod bridge_arguments;
 mod commands;
 mod config;
+mod consumer_arguments;
 #[cfg(feature = "sqlite")]
 mod demo;
 mod dlq_arguments;

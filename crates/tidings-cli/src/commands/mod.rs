@@ -24,8 +24,9 @@ mod verify;
 mod version;
 
 use crate::alert_arguments::AlertCommand;
-use crate::arguments::{Arguments, Command, ConsumerCommand, EventCommand, Global, LogCommand};
+use crate::arguments::{Arguments, Command, EventCommand, Global, LogCommand};
 use crate::bridge_arguments::BrokerCommand;
+use crate::consumer_arguments::ConsumerCommand;
 #[cfg(feature = "sqlite")]
 use crate::demo;
 use crate::dlq_arguments::{Dlq, DlqCommand, RetryCommand};

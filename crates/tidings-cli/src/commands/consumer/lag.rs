@@ -2,7 +2,8 @@
 
 use super::waits::Waits;
 use super::{HEADERS, Row, listed};
-use crate::arguments::{ConsumerLag, Global};
+use crate::arguments::Global;
+use crate::consumer_arguments::ConsumerLag;
 use crate::failure::Failure;
 use crate::output::{List, json, talk};
 use std::process::ExitCode;

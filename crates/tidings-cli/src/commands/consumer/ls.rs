@@ -2,7 +2,8 @@
 
 use super::waits::Waits;
 use super::{HEADERS, Row};
-use crate::arguments::{ConsumerLs, Global};
+use crate::arguments::Global;
+use crate::consumer_arguments::ConsumerLs;
 use crate::failure::Failure;
 use crate::output::{List, hint, json, talk};
 

@@ -1,10 +1,11 @@
 //! `tidings consumer reset`: a group goes on from another place.
 
 use super::listed;
-use crate::arguments::{ConsumerReset, Global};
+use crate::arguments::Global;
 use crate::commands::confirm::confirm;
 use crate::commands::dead_letter::actions;
 use crate::commands::outbox::source;
+use crate::consumer_arguments::ConsumerReset;
 use crate::failure::Failure;
 use crate::folder;
 use crate::output::{json, object, talk};

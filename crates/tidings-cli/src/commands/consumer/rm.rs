@@ -1,8 +1,9 @@
 //! `tidings consumer rm`: forget a group.
 
-use crate::arguments::{ConsumerRm, Global};
+use crate::arguments::Global;
 use crate::commands::confirm::confirm;
 use crate::commands::dead_letter::actions;
+use crate::consumer_arguments::ConsumerRm;
 use crate::failure::Failure;
 use crate::output::talk;
 

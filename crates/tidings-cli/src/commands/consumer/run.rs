@@ -1,6 +1,7 @@
 //! `tidings consumer run`: a group whose handler is a command of any language.
 
-use crate::arguments::{ConsumerRun, Global};
+use crate::arguments::Global;
+use crate::consumer_arguments::ConsumerRun;
 use crate::failure::Failure;
 use crate::health::{Health, Listening, during};
 use crate::interrupt::{Interrupt, interrupted};
