@@ -2,6 +2,7 @@
 
 use crate::command::{Place, is_quick, tidings, until};
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 /// A message as Watermill's poison queue has it.
@@ -206,6 +207,75 @@ fn a_redrive_that_is_killed_goes_on_and_hands_nothing_back_twice() {
     let stats = dlq(&place, &["stats"]);
     assert_eq!(stats[0]["count"], count);
     assert_eq!(stats[0]["status"], "redriven");
+}
+
+/// A handler by `--pipe` that writes down each event before it takes it.
+const NOTING: &str = r#"
+import json, sys
+out = open(sys.argv[1], "a", buffering=1)
+for line in sys.stdin:
+    event_id = json.loads(line)["event_id"]
+    out.write(event_id + "\n")
+    print(json.dumps({"event_id": event_id, "outcome": "ack"}), flush=True)
+"#;
+
+#[test]
+fn a_redrive_and_its_group_that_are_killed_together_lose_nothing_and_repeat_only_what_was_under_way()
+ {
+    let place = Place::new();
+    let count = if is_quick() { 3_000 } else { 6_000 };
+    dead(&place, count);
+    let script = place.write("handler.py", NOTING);
+    let file = place.file("handled");
+    let handler = format!("python3 {} {}", script.display(), file.display());
+    let group = ["consumer", "run", "shipping", "--type", "order.*", "--pipe"];
+    let group = [&group[..], &[&handler]].concat();
+    let handled = || -> Vec<String> {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    };
+    // What was handed back and not done with when both were killed, at each kill.
+    let mut under_way: Vec<HashSet<String>> = Vec::new();
+    for _ in 0..3 {
+        let before = handled().len();
+        let working = tidings(&group).data(&place.data()).start();
+        // Slow enough that each kill hits it midway.
+        let redrive = ["dlq", "redrive", "--all", "--rate", "40/s"];
+        let mut redriving = tidings(redrive).data(&place.data()).start();
+        until("some are handled", || handled().len() >= before + 30);
+        assert!(!redriving.has_ended(), "{}", redriving.said());
+        working.kill();
+        redriving.kill();
+        under_way.push(waiting(&place).into_iter().collect());
+    }
+    let killed = handled().len();
+    assert!(
+        (90..count as usize).contains(&killed),
+        "{killed} of {count}"
+    );
+
+    dlq(&place, &["redrive", "--consumer", "shipping"]);
+    tidings(&group)
+        .arguments(["--until-end"])
+        .data(&place.data())
+        .ok();
+
+    let mut times: HashMap<String, usize> = HashMap::new();
+    for event in handled() {
+        *times.entry(event).or_default() += 1;
+    }
+    assert_eq!(times.len() as u64, count, "each is handled");
+    for (event, times) in times {
+        let cut = under_way.iter().filter(|it| it.contains(&event)).count();
+        assert!(
+            times <= 1 + cut,
+            "{event} was handled {times} times, and cut off {cut} times"
+        );
+    }
+    assert_eq!(waiting(&place), [""; 0]);
+    let stats = dlq(&place, &["stats"]);
+    assert_eq!(stats[0]["count"], count);
+    assert_eq!(stats[0]["status"], "resolved");
 }
 
 #[test]

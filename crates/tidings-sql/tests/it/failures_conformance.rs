@@ -83,6 +83,10 @@ async fn what_groups_could_not_handle_in_mariadb() {
 /// Stories that are told at the same time.
 const STORIES_AT_ONCE: u64 = 8;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the run of the tests says how much is asked of them"
+)]
 fn number(variable: &str) -> Option<u64> {
     let given = std::env::var(variable).ok()?;
     let parsed = given.parse();

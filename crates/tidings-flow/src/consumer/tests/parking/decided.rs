@@ -171,9 +171,8 @@ async fn of_a_copy_that_was_edited_or_discarded_itself_the_last_word_counts() {
     edited(&parked, 100, event("a.b", Some("k"), 101));
     edited(&parked, 2, event("a.b", Some("k"), 102));
     let copy = DedupeKey::of(&event("a.b", Some("k"), 102));
-    let mut store = parked.store.lock();
-    store.decisions.insert(copy, Decision::Discarded);
-    drop(store);
+    let discarded = (copy, Decision::Discarded);
+    parked.store.lock().decisions.extend([discarded]);
     parked.publish([1, 2, 3]);
     let consumer = parked.start(&[]).await;
     parked.stage.idle(&consumer).await;
