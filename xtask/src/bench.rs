@@ -14,7 +14,7 @@ const ALL: &str = "all";
 /// Which benchmarks to run, and how they report.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What to measure: log, consume, outbox, brokers, codecs, or all but the last
+    /// What to measure: log, consume, outbox, brokers; redrive, which consume has as well; codecs; or all but codecs
     #[arg(default_value = ALL)]
     name: String,
     /// How to print the figures
@@ -82,6 +82,14 @@ const BENCHMARKS: &[Benchmark] = &[
         figures: None,
         in_all: true,
         servers: &["kafka", "rabbitmq", "nats", "nats-synced", "moto", "redis"],
+    },
+    Benchmark {
+        name: "redrive",
+        package: "tidings",
+        target: "consume",
+        figures: Some("redrive"),
+        in_all: false,
+        servers: &[],
     },
     Benchmark {
         name: "codecs",
@@ -198,7 +206,7 @@ mod tests {
 
         assert_eq!(
             failure.to_string(),
-            "no benchmark is named speed; there are: all, log, consume, outbox, brokers, codecs"
+            "no benchmark is named speed; there are: all, log, consume, outbox, brokers, redrive, codecs"
         );
     }
 

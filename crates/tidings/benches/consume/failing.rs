@@ -183,7 +183,11 @@ async fn record(folder: &Path, count: usize) -> Outcome<f64> {
         let steps = [
             attempts(1),
             attempts(2),
-            batch.iter().map(death).collect::<Vec<_>>(),
+            // The fact is about as long as the event.
+            batch
+                .iter()
+                .map(|event| death(event, event.clone()))
+                .collect::<Vec<_>>(),
         ];
         let before = clock.elapsed();
         for changes in &steps {
@@ -195,8 +199,8 @@ async fn record(folder: &Path, count: usize) -> Outcome<f64> {
     Ok(per_second(count, took))
 }
 
-/// A death as a consumer records it.
-fn death(event: &Envelope) -> FailureChange {
+/// A death as a consumer records it, with the fact about it.
+pub(crate) fn death(event: &Envelope, fact: Envelope) -> FailureChange {
     let failed = |attempt| FailedAttempt {
         attempt,
         at: Timestamp::from_micros(1_700_000_000_000_000),
@@ -223,8 +227,7 @@ fn death(event: &Envelope) -> FailureChange {
         cause: DeathCause::Attempts,
         holds: false,
         code_version: String::new(),
-        // About as long as the fact itself.
-        fact: event.clone(),
+        fact,
         delivery,
     }))
 }

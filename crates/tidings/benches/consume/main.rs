@@ -1,4 +1,4 @@
-//! How fast events are consumed through the front door, each figure next to a bare loop; how long an event takes from its publisher to its handler; how much memory it takes.
+//! How fast events are consumed through the front door, each figure next to a bare loop; how long an event takes from its publisher to its handler; how much memory it takes; and how fast dead letters go back.
 //!
 //! `cargo xtask bench consume [-o json] [--quick]`, or `cargo bench -p tidings --bench consume -- [FIGURE…]`.
 
@@ -15,6 +15,7 @@ mod latency;
 #[path = "../../../tidings-log/benches/log/measure.rs"]
 mod measure;
 mod memory;
+mod redrive;
 mod stage;
 mod throughput;
 
@@ -48,6 +49,9 @@ fn main() -> Outcome<()> {
     }
     if request.wants("consume.failing.memory") {
         failing::memory(&request, &mut report)?;
+    }
+    if request.wants("redrive") {
+        redrive::redrive(&request, &mut report, &runtime)?;
     }
     if request.wants("latency") {
         runtime.block_on(latency::latency(&request, &mut report))?;

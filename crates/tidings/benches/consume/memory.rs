@@ -62,6 +62,7 @@ pub(crate) async fn child(arguments: &[String]) -> Outcome<()> {
     let (folder, events) = (Path::new(folder), events.parse()?);
     match kind.as_str() {
         "ours" => ours(folder, events).await?,
+        "redrive" => crate::redrive::child(folder).await?,
         "failing" => crate::failing::child(folder, events, true).await?,
         "well" => crate::failing::child(folder, events, false).await?,
         _ => bare(folder, events)?,
