@@ -33,6 +33,11 @@ const LEASE_IN_THE_AIR: &str =
 const OTHER_DESTINATION: &str =
     "outbox::step::explore::a_destination_in_trouble_delays_nobody_else";
 const LATE_ROWS: &str = "outbox::step::explore::rows_that_become_visible_late_are_above_the_floor";
+const GOES_ON: &str = "outbox::step::explore::two_relays_of_which_one_crashes_and_whose_keys_go_on_without_what_was_given_up";
+const ENDS_BY_ITSELF: &str =
+    "outbox::step::explore::two_relays_that_end_by_themselves_of_which_one_crashes";
+const ENDS_BEHIND_TROUBLE: &str =
+    "outbox::step::explore::a_relay_that_ends_by_itself_behind_a_destination_in_trouble";
 const BROKER_DOWN: &str = "outbox::tests::trouble::a_broker_that_is_down_for_minutes_costs_no_attempt_and_nothing_is_lost";
 
 const FAILURES_AND_KILLS: &str = "consumer::tests::parking_model::whatever_fails_and_is_killed_each_key_keeps_its_order_and_loses_nothing";
@@ -264,6 +269,35 @@ pub(super) const BUGS: &[Bug] = &[
         replacement: "        rows.extend(failing.map(|(id, _)| *id));
         let failing = std::iter::empty::<(RowId, &Lane)>();",
         tests: &[FAULTY_DESTINATION],
+    },
+    Bug {
+        name: "skipped-before-it-is-given-up",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/read.rs",
+        text: "        let given_up = given_up.map(|(id, (lane, _))| (*id, lane));",
+        replacement: "        rows.extend(given_up.map(|(id, _)| *id));
+        let given_up = std::iter::empty::<(RowId, &Lane)>();",
+        tests: &[GOES_ON],
+    },
+    Bug {
+        name: "ends-while-keys-wait",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/read.rs",
+        text: "if self.bounds.until_empty && empty && reading.complete && self.is_settled() {",
+        replacement: "if self.bounds.until_empty && empty && self.is_settled() {",
+        tests: &[ENDS_BY_ITSELF],
+    },
+    Bug {
+        name: "ends-only-while-all-is-well",
+        package: Package::Flow,
+        file: "crates/tidings-flow/src/outbox/step/read.rs",
+        text: "            && self.burying.is_empty()
+            && !self.woken",
+        replacement: "            && self.burying.is_empty()
+            && self.unclear.is_empty()
+            && self.breakers.is_empty()
+            && !self.woken",
+        tests: &[ENDS_BEHIND_TROUBLE],
     },
     Bug {
         name: "publish-without-lease",

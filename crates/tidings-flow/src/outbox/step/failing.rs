@@ -39,13 +39,18 @@ impl Step {
         destination: &Arc<str>,
         effects: &mut Vec<Effect>,
     ) {
+        self.destination_is_up(destination, effects);
+        for failing in self.failing.values_mut() {
+            failing.others_accepted |= failing.lane.destination == *destination;
+        }
+    }
+
+    /// The destination spoke of an event: it is in no trouble itself.
+    pub(super) fn destination_is_up(&mut self, destination: &Arc<str>, effects: &mut Vec<Effect>) {
         if self.breakers.remove(destination).is_some() {
             effects.push(Effect::Tell(Told::DestinationUp {
                 destination: Arc::clone(destination),
             }));
-        }
-        for failing in self.failing.values_mut() {
-            failing.others_accepted |= failing.lane.destination == *destination;
         }
     }
 

@@ -78,6 +78,8 @@ impl Step {
         } else if let Some(reason) = trouble(&failed) {
             self.destination_is_down(now, random, &batch.destination, reason, effects);
             return;
+        } else if failed.iter().any(|(_, verdict)| speaks_of_event(verdict)) {
+            self.destination_is_up(&batch.destination, effects);
         }
         for (index, (row, mut verdict)) in failed.into_iter().enumerate() {
             if accepted && let Some(failing) = self.failing.get_mut(&row.id) {
@@ -106,6 +108,11 @@ impl Step {
         }
         self.acked.insert(row.id);
     }
+}
+
+/// Whether the destination looked at the event, and so works.
+fn speaks_of_event(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Rejected(_) | Verdict::Failed(_))
 }
 
 /// Why the destination as a whole is taken to be in trouble: it spoke of no event, and it says so itself or was silent about several lanes.

@@ -158,7 +158,6 @@ impl Step {
             && self.settling.is_empty()
             && self.burials.is_empty()
             && self.burying.is_empty()
-            && self.breakers.is_empty()
             && !self.woken
     }
 

@@ -39,6 +39,36 @@ async fn a_broker_that_is_down_for_minutes_costs_no_attempt_and_nothing_is_lost(
     assert_eq!(relay.metrics().breakers_open.len(), 0);
 }
 
+/// It stayed down in the figures for ever, and a relay that ends when nothing is left never ended.
+#[tokio::test]
+async fn a_destination_that_was_down_is_up_again_when_it_refuses_the_last_event_for_good() {
+    let shop = Shop::new();
+    let row = shop.store.insert(Some("a"), "");
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let seen = Arc::clone(&down);
+    let destination = Scripted::new(move |_| {
+        if seen.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            Err(PublishError::NotAttempted)
+        } else {
+            refused(ErrorClass::Permanent, codes::LIMIT_EXCEEDED)
+        }
+    });
+    let options = RelayOptions {
+        until_empty: true,
+        ..RelayOptions::default()
+    };
+
+    let relay = shop.relay_to(destination, options).start();
+    shop.until("ended", || relay.phase() == RelayPhase::Ended)
+        .await;
+
+    assert!(shop.store.lock().rows[&row].dead.is_some());
+    assert_eq!(relay.metrics().breakers_open.len(), 0);
+    let downs = |notice: &RelayNotice| matches!(notice, RelayNotice::DestinationDown { .. });
+    let ups = |notice: &RelayNotice| matches!(notice, RelayNotice::DestinationUp { .. });
+    assert_eq!((shop.told(downs), shop.told(ups)), (1, 1));
+}
+
 #[tokio::test]
 async fn a_poison_event_is_given_up_at_once_and_only_its_key_waits() {
     let shop = Shop::new();

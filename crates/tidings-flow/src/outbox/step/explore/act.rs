@@ -49,6 +49,15 @@ pub(super) enum Luck {
     Rejected(usize),
 }
 
+/// What a fair round comes closer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Goal {
+    /// Rows are sent, beside a destination in trouble or without one.
+    Sent(Option<Trouble>),
+    /// Nothing is left to send, and relays end.
+    Ended,
+}
+
 /// A destination that never does what it should while everything else goes well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Trouble {

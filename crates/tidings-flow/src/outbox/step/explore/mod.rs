@@ -3,7 +3,7 @@
 //! In each state the invariants of `invariants.rs` hold. Time may pass while calls are on their way, so that a lease ends at any moment between a call and its
 //! answer. That everything is sent in the end is shown by a measure, the number of rows that may still be sent: no step ever raises it, and from every state an
 //! undisturbed round of fair steps lowers it. That a destination in trouble delays nobody else is shown by the same measure without its rows: it falls in rounds in
-//! which that destination never does what it should, and not later.
+//! which that destination never does what it should, and not later. A relay that ends by itself has seen that nothing could be sent, and once nothing can, it ends.
 
 mod act;
 mod database;
@@ -13,7 +13,8 @@ mod scope;
 mod time;
 mod world;
 
-use act::{Act, Trouble};
+use super::KeyPolicy;
+use act::{Act, Goal, Trouble};
 use scope::Scope;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -58,8 +59,8 @@ struct Round {
 struct Explorer {
     /// How each state was reached.
     seen: HashMap<Print, (Print, Option<Act>)>,
-    /// What it takes until the measure falls, with a destination in trouble or without.
-    rounds: HashMap<(Print, Option<Trouble>), Round>,
+    /// What it takes until a measure falls.
+    rounds: HashMap<(Print, Goal), Round>,
     edges: usize,
 }
 
@@ -73,19 +74,19 @@ fn explore(name: &str, scope: Scope) -> Explored {
     };
     let mut open = vec![first];
     let mut longest_round = Round::default();
-    let troubles = troubles(scope);
+    let goals = goals(scope);
     while let Some(world) = open.pop() {
         let print = print_of(&world);
-        for trouble in &troubles {
-            longest_round = longest_round.max(explorer.round(print, &world, *trouble));
+        for goal in &goals {
+            longest_round = longest_round.max(explorer.round(print, &world, *goal));
         }
-        let measure = world.measure(None);
+        let measure = world.measure(Goal::Sent(None));
         for act in world.acts() {
             explorer.edges += 1;
             let mut next = world.clone();
             let outcome = next.act(act).and_then(|()| next.check());
             let next_print = print_of(&next);
-            let risen = next.measure(None) > measure && !act.commits();
+            let risen = next.measure(Goal::Sent(None)) > measure && !act.commits();
             if let Err(broken) = outcome {
                 panic!("{broken}\n{}\n{act:?}\n{next:?}", explorer.way(print));
             }
@@ -115,36 +116,43 @@ fn explore(name: &str, scope: Scope) -> Explored {
     explored
 }
 
-/// None at all; and where there are several destinations, each of them in every trouble.
-fn troubles(scope: Scope) -> Vec<Option<Trouble>> {
+/// That everything is sent without trouble; where there are several destinations, with each of them in every trouble; and that relays end, where they do so.
+fn goals(scope: Scope) -> Vec<Goal> {
     let destinations = scope.all_destinations();
-    let mut troubles = vec![None];
+    let mut goals = vec![Goal::Sent(None)];
     if destinations.len() > 1 {
         let each = destinations.into_iter().flat_map(Trouble::all_of);
-        troubles.extend(each.map(Some));
+        goals.extend(each.map(Some).map(Goal::Sent));
     }
-    troubles
+    if scope.until_empty {
+        goals.push(Goal::Ended);
+    }
+    goals
 }
 
 impl Explorer {
     /// How long it takes until the measure falls; nothing where nothing is left.
-    fn round(&mut self, print: Print, world: &World, trouble: Option<Trouble>) -> Round {
-        let measure = world.measure(trouble);
+    fn round(&mut self, print: Print, world: &World, goal: Goal) -> Round {
+        let measure = world.measure(goal);
         if measure == 0 {
             return Round::default();
         }
         let mut walked = Vec::new();
         let (mut at, mut print_at) = (world.clone(), print);
         let tail = loop {
-            if let Some(known) = self.rounds.get(&(print_at, trouble)) {
+            if let Some(known) = self.rounds.get(&(print_at, goal)) {
                 break *known;
             }
-            let act = at.fair_act(trouble);
+            let act = at.fair_act(goal);
             walked.push((print_at, act));
             assert!(
                 walked.len() < ROUND_MAX as usize,
-                "{}: the measure stays at {measure}, {trouble:?}\n{}\n{at:?}",
-                if trouble.is_some() { "I6" } else { "I2" },
+                "{}: the measure stays at {measure}, {goal:?}\n{}\n{at:?}",
+                if matches!(goal, Goal::Sent(Some(_))) {
+                    "I6"
+                } else {
+                    "I2"
+                },
                 self.way(print)
             );
             if let Err(broken) = at.act(act).and_then(|()| at.check()) {
@@ -154,7 +162,7 @@ impl Explorer {
                 );
             }
             print_at = print_of(&at);
-            if at.measure(trouble) < measure {
+            if at.measure(goal) < measure {
                 break Round::default();
             }
         };
@@ -162,11 +170,11 @@ impl Explorer {
         for (print, act) in walked.iter().rev() {
             round.steps += 1;
             round.seconds += u32::from(*act == Act::Pass);
-            self.rounds.insert((*print, trouble), round);
+            self.rounds.insert((*print, goal), round);
         }
         assert!(
             round.seconds <= ROUND_SECS_MAX,
-            "I6: the measure falls after {} s only, {trouble:?}\n{}\n{world:?}",
+            "I6: the measure falls after {} s only, {goal:?}\n{}\n{world:?}",
             round.seconds,
             self.way(print)
         );
@@ -295,4 +303,69 @@ fn a_destination_in_trouble_delays_nobody_else() {
     };
 
     assert!(explore("two destinations, of which one is in trouble", scope).states > 1_000);
+}
+
+/// Everything at once: two relays, one that crashes, and publishes that fail, are late or lost.
+fn everything_at_once(policy: KeyPolicy, until_empty: bool) -> Scope {
+    Scope {
+        relays: 2,
+        keys: &["a", "a"],
+        crashes: 1,
+        jumps: usize::from(LARGE),
+        publish_faults: if LARGE { 2 } else { 1 },
+        policy,
+        until_empty,
+        restarts: usize::from(LARGE),
+        ..Scope::default()
+    }
+}
+
+#[test]
+fn two_relays_of_which_one_crashes_while_publishes_fail_are_late_or_lost() {
+    let scope = everything_at_once(KeyPolicy::Block, false);
+
+    assert!(explore("two relays, a crash, a fault of publishing", scope).states > 1_000);
+}
+
+#[test]
+fn two_relays_of_which_one_crashes_and_whose_keys_go_on_without_what_was_given_up() {
+    let scope = everything_at_once(KeyPolicy::Skip, false);
+
+    assert!(explore("the same, keys go on behind what was given up", scope).states > 1_000);
+}
+
+#[test]
+fn two_relays_that_end_by_themselves_of_which_one_crashes() {
+    let scope = everything_at_once(KeyPolicy::Block, true);
+
+    assert!(explore("the same, relays end by themselves", scope).states > 1_000);
+}
+
+#[test]
+fn two_relays_that_end_by_themselves_and_whose_keys_go_on() {
+    let scope = everything_at_once(KeyPolicy::Skip, true);
+
+    assert!(explore("the same, relays end by themselves and keys go on", scope).states > 1_000);
+}
+
+#[test]
+fn a_relay_that_ends_by_itself_behind_a_destination_in_trouble() {
+    let scope = Scope {
+        keys: &["a", "b", "a"],
+        hidden: &[2],
+        publish_faults: 2,
+        policy: KeyPolicy::Skip,
+        until_empty: true,
+        restarts: 1,
+        ..Scope::default()
+    };
+
+    assert!(
+        explore(
+            "a relay that ends by itself, faults of the destination",
+            scope
+        )
+        .states
+            > 1_000
+    );
 }

@@ -31,6 +31,12 @@ pub(super) struct Scope {
     pub(super) store_faults: usize,
     /// The database tells which transactions are open: each hidden row is one of them.
     pub(super) horizon: bool,
+    /// What becomes of a key of which an event was given up.
+    pub(super) policy: KeyPolicy,
+    /// Relays end by themselves; such a scope asks none to drain.
+    pub(super) until_empty: bool,
+    /// Relays that end by themselves and begin anew while nothing asks for it.
+    pub(super) restarts: usize,
 }
 
 impl Default for Scope {
@@ -49,6 +55,9 @@ impl Default for Scope {
             publish_faults: 0,
             store_faults: 0,
             horizon: false,
+            policy: KeyPolicy::Block,
+            until_empty: false,
+            restarts: 0,
         }
     }
 }
@@ -97,8 +106,8 @@ impl Scope {
             unfinished_rows: 10,
             failing_rows: 10,
             recent_keys: 0,
-            policy: KeyPolicy::Block,
-            until_empty: false,
+            policy: self.policy,
+            until_empty: self.until_empty,
         }
     }
 }

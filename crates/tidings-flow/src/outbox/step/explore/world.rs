@@ -1,7 +1,7 @@
 //! Two relays, the database between them and the destinations behind them: what there is, what can happen next, and how it happens.
 
-use super::super::{Effect, Input, RowId, Step};
-use super::act::{Act, Luck, Trouble};
+use super::super::{Effect, Input, KeyPolicy, RowId, Step};
+use super::act::{Act, Goal, Luck, Trouble};
 use super::scope::Scope;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) enum Call {
 pub(super) struct Node {
     pub(super) step: Step,
     pub(super) calls: Vec<Call>,
+    /// A row could have been sent when the database was read last; known of relays that end by themselves.
+    pub(super) saw_work: bool,
 }
 
 /// Everything that there is.
@@ -106,13 +108,23 @@ impl World {
         self.nodes[relay] = Some(Node {
             step: Step::new(self.left.bounds(), NOW),
             calls: Vec::new(),
+            saw_work: false,
         });
         // The first step asks for the lease only, which breaks nothing.
         let _ = self.tell(relay, Input::Tick);
     }
 
-    /// Rows that are neither sent nor given up nor behind one that is: what is left to do. Those to a destination in trouble do not count.
-    pub(super) fn measure(&self, trouble: Option<Trouble>) -> usize {
+    /// What is left to do: rows, or relays that have not ended although there is nothing to send.
+    pub(super) fn measure(&self, goal: Goal) -> usize {
+        match goal {
+            Goal::Sent(trouble) => self.rows_left(trouble),
+            Goal::Ended if self.rows_left(None) > 0 => 0,
+            Goal::Ended => self.nodes.iter().flatten().count(),
+        }
+    }
+
+    /// Rows that are neither sent nor given up nor behind one that is. Those to a destination in trouble do not count.
+    fn rows_left(&self, trouble: Option<Trouble>) -> usize {
         let counts = |row: &usize| {
             let state = self.rows[*row].0;
             matches!(state, State::Hidden | State::Unsent)
@@ -122,8 +134,11 @@ impl World {
         (0..self.rows.len()).filter(counts).count()
     }
 
-    /// Whether a row stands behind one of its lane that was given up.
+    /// Whether a row waits behind one of its lane that was given up.
     pub(super) fn is_held(&self, row: usize) -> bool {
+        if self.left.policy == KeyPolicy::Skip {
+            return false;
+        }
         let lane = self.left.lane(row);
         (0..self.rows.len())
             .any(|other| self.left.lane(other) == lane && self.rows[other].0 == State::Dead)
@@ -136,7 +151,9 @@ impl World {
         }
         for (relay, node) in self.nodes.iter().enumerate() {
             let Some(node) = node else {
-                acts.push(Act::Start(relay));
+                if !self.left.until_empty || self.left.restarts > 0 {
+                    acts.push(Act::Start(relay));
+                }
                 continue;
             };
             if self.left.crashes > 0 {
@@ -189,21 +206,24 @@ impl World {
     }
 
     /// The next step of a round in which nothing goes wrong, but for a destination in trouble.
-    pub(super) fn fair_act(&self, trouble: Option<Trouble>) -> Act {
+    pub(super) fn fair_act(&self, goal: Goal) -> Act {
         let hidden = |row: &usize| self.rows[*row].0 == State::Hidden;
         if let Some(row) = (0..self.rows.len()).find(hidden) {
             return Act::Commit(row);
         }
         for (relay, node) in self.nodes.iter().enumerate() {
             let Some(node) = node else {
+                if goal == Goal::Ended {
+                    continue;
+                }
                 return Act::Start(relay);
             };
             for (number, call) in node.calls.iter().enumerate() {
                 let Call::Do(effect) = call else {
                     return Act::Deliver(relay, number);
                 };
-                let luck = match (effect, trouble) {
-                    (Effect::Publish { destination, .. }, Some(trouble))
+                let luck = match (effect, goal) {
+                    (Effect::Publish { destination, .. }, Goal::Sent(Some(trouble)))
                         if **destination == *trouble.destination =>
                     {
                         trouble.luck
@@ -231,7 +251,10 @@ impl World {
                 }
             }
             Act::Crash(relay) => self.crash(relay),
-            Act::Start(relay) => self.begin(relay),
+            Act::Start(relay) => {
+                self.left.restarts = self.left.restarts.saturating_sub(1);
+                self.begin(relay);
+            }
             Act::Drain(relay) => {
                 self.left.drains -= 1;
                 self.tell(relay, Input::Drain)?;
@@ -263,6 +286,9 @@ impl World {
         let mut effects = Vec::new();
         node.step.step(NOW, 0, input, &mut effects);
         for effect in effects {
+            if effect == Effect::End && node.saw_work {
+                return Err(format!("I2: relay {relay} ends by itself while rows wait"));
+            }
             if matches!(effect, Effect::Tell(_) | Effect::End) {
                 continue;
             }
@@ -300,6 +326,18 @@ impl World {
         }));
     }
 
+    /// What a relay that ends by itself must have seen: nothing that could be sent.
+    fn look_at_work(&mut self, relay: usize, effect: &Effect) {
+        if !self.left.until_empty || !matches!(effect, Effect::Read(_)) {
+            return;
+        }
+        let waits = |row: usize| self.rows[row].0 == State::Unsent && !self.is_held(row);
+        let saw_work = (0..self.rows.len()).any(waits);
+        if let Some(node) = &mut self.nodes[relay] {
+            node.saw_work = saw_work;
+        }
+    }
+
     fn carry_out(&mut self, relay: usize, number: usize, luck: Luck) -> Result<(), String> {
         let Some(node) = &mut self.nodes[relay] else {
             return Ok(());
@@ -326,6 +364,7 @@ impl World {
             }
             self.store_answer(relay, &effect, luck)?
         };
+        self.look_at_work(relay, &effect);
         let waits = matches!(
             answer,
             Input::Leased(_) | Input::Read(_) | Input::Published(..)
