@@ -33,7 +33,7 @@ pub(crate) struct Read {
     pub(crate) correlation_id: Option<String>,
     pub(crate) causation_id: Option<String>,
     pub(crate) source: Option<String>,
-    pub(crate) version: Option<i64>,
+    pub(crate) version: Option<String>,
     pub(crate) content_type: Option<String>,
 }
 
@@ -123,10 +123,10 @@ pub(crate) fn read(row: Read, identity: &str) -> Result<Envelope, RowFault> {
     parts.source = parts.source.or(row.source);
     parts.content_type = parts.content_type.or(row.content_type);
     if let Some(version) = row.version {
-        let version = u32::try_from(version).map_err(|_| {
+        let version = version.trim().parse().map_err(|_| {
             fault(
                 &row.row_id,
-                &format!("its version {version} is none: it must be a whole number from 0 on"),
+                &format!("its version {version:?} is none: it must be a whole number from 0 on"),
             )
         })?;
         parts.version = Some(version);

@@ -7,7 +7,7 @@ use crate::driver::Connection;
 use crate::error::{Access, Moment, nameless_error, store_error};
 use crate::insert::{Insert, Place, chunks, insert, lock_keys};
 use crate::outbox_row::{self, Written};
-use crate::store::{check_name, quoted_table};
+use crate::store::{check_name, check_writing, quoted_table};
 use crate::transaction::InTransaction;
 use std::sync::Arc;
 use tidings_core::correlation::Inherited;
@@ -30,6 +30,8 @@ pub struct OutboxConfig {
     /// Whether writers of one key wait for each other from their publish to their commit. Without it, two transactions that write one key at the same time may
     /// commit in the other order than they drew their ids; a lock on the aggregate's own row, which most applications take anyway, does the same.
     pub serialise_by_key: bool,
+    /// Order is not promised: [`Outbox::verify`] lets pass a table whose ids are handed out in blocks or by several nodes.
+    pub unordered: bool,
     /// Who is told after [`Outbox::commit`].
     pub wakes: Vec<Wake>,
 }
@@ -42,6 +44,7 @@ impl Default for OutboxConfig {
             destination: String::new(),
             unsent_max: None,
             serialise_by_key: false,
+            unordered: false,
             wakes: Vec::new(),
         }
     }
@@ -113,6 +116,18 @@ impl Outbox {
                 chance,
             }),
         })
+    }
+
+    /// Looks whether events can be written into the table of a database, so that an application learns it when it starts and not with its first order.
+    ///
+    /// **Guarantee**: no row is written, and no lock outlives the call.
+    ///
+    /// **Errors**: as the relay's side is opened: a missing table with the command that makes it, a table that is not ours, tables of a newer program, a missing
+    /// privilege with its GRANT, ids that are handed out in blocks or by several nodes unless order is [not promised](OutboxConfig::unordered).
+    ///
+    /// **Cancel**: no effect.
+    pub async fn verify(&self, database: &Database) -> Result<(), StoreError> {
+        check_writing(database, &self.inner.config, &self.access()).await
     }
 
     /// Publishes one event and answers its id. In the transaction that a handler takes, or where the [context] says so, it inherits correlation and trace and names its cause.

@@ -70,6 +70,8 @@ pub struct ProxyFigures {
     pub cut: u64,
     /// Connections ended because the target took none.
     pub unreachable: u64,
+    /// Times that a client spoke, first or after an answer: round trips, of whatever is not answered before it was asked for whole.
+    pub turns: u64,
     /// Bytes handed to the target.
     pub bytes_to_server: u64,
     /// Bytes handed to clients.
@@ -200,6 +202,7 @@ impl FaultProxy {
             open: read(&counts.open),
             cut: read(&counts.cut),
             unreachable: read(&counts.unreachable),
+            turns: read(&counts.turns),
             bytes_to_server: read(&counts.bytes[Direction::ToServer as usize]),
             bytes_to_client: read(&counts.bytes[Direction::ToClient as usize]),
             bytes_swallowed: read(&counts.swallowed),
@@ -291,6 +294,7 @@ struct Counts {
     open: AtomicU64,
     cut: AtomicU64,
     unreachable: AtomicU64,
+    turns: AtomicU64,
     bytes: [AtomicU64; 2],
     swallowed: AtomicU64,
 }

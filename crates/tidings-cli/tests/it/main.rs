@@ -66,6 +66,7 @@ mod relay;
 mod relay_failures;
 mod relay_flags;
 mod relay_load;
+mod relay_restored;
 mod relay_trouble;
 mod relay_verify;
 mod retention;

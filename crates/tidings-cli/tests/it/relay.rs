@@ -6,6 +6,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
+/// So long, by the clock of the database, events wait at most for a relay that was killed.
+const LEASE_SECONDS_MAX: f64 = 5.0;
+
 fn relay(table: &Table, to: &Place) -> Tidings {
     table
         .command(["relay", "run"])
@@ -187,6 +190,13 @@ fn a_relay_that_is_killed_loses_nothing_and_the_next_goes_on() {
         until("some rows are sent", || table.sent() > 0);
         running.kill();
 
+        let relays = status(&table)["relays"].clone();
+        assert_eq!(relays.as_array().unwrap().len(), 1, "{kind:?}: {relays}");
+        let left = relays[0]["lease_seconds"].as_f64().unwrap();
+        assert!(
+            left <= LEASE_SECONDS_MAX,
+            "{kind:?}: the table says that it would wait {left} s for the one that is dead"
+        );
         let again = relay_until_empty(&table, &place);
         assert!(again.stderr.contains("relay ready"), "{}", again.stderr);
         assert_arrived(&events(&place), keys, each);

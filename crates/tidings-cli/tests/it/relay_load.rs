@@ -27,17 +27,17 @@ COMMIT;
 \endif
 ";
 
-/// pgbench beside the server's other programs, or on the path.
-fn pgbench() -> Option<PathBuf> {
+/// A program beside the server's others, or on the path.
+pub(crate) fn postgres_program(name: &str) -> Option<PathBuf> {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
         .flatten()
-        .map(|version| version.path().join("bin/pgbench"))
+        .map(|version| version.path().join("bin").join(name))
         .collect();
     versions.sort();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    versions.extend(std::env::split_paths(&path).map(|folder| folder.join("pgbench")));
+    versions.extend(std::env::split_paths(&path).map(|folder| folder.join(name)));
     versions.into_iter().find(|program| program.is_file())
 }
 
@@ -91,7 +91,8 @@ fn a_relay_killed_again_and_again_while_pgbench_writes_loses_and_invents_nothing
     let Some(table) = Table::seed(Kind::Postgres, "pgbench") else {
         return;
     };
-    let program = pgbench().expect("pgbench comes with PostgreSQL: apt-get install postgresql");
+    let program = postgres_program("pgbench")
+        .expect("pgbench comes with PostgreSQL: apt-get install postgresql");
     let place = Place::new();
     let script = place.write("order.sql", SCRIPT);
     table.run("CREATE TABLE counter (key INT PRIMARY KEY, n BIGINT NOT NULL); CREATE TABLE placed (key INT NOT NULL, n BIGINT NOT NULL)");

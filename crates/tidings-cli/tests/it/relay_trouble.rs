@@ -21,7 +21,7 @@ fn servers() -> impl Iterator<Item = Kind> {
 
 /// Everything that arrived, in the order in which it did.
 #[derive(Clone, Default)]
-struct Arrived(Arc<Mutex<Vec<(String, String, u64)>>>);
+pub(crate) struct Arrived(Arc<Mutex<Vec<(String, String, u64)>>>);
 
 impl Arrived {
     fn count(&self) -> usize {
@@ -48,7 +48,7 @@ impl Arrived {
         });
     }
 
-    fn of_folder(place: &Place) -> Self {
+    pub(crate) fn of_folder(place: &Place) -> Self {
         let arrived = Self::default();
         let exported = tidings(["event", "export"]).data(&place.data()).ok();
         for line in exported.lines() {
@@ -58,7 +58,7 @@ impl Arrived {
     }
 
     /// Each event of each key is there, first in the order of its key, doubles under the first id; answers how many came twice.
-    fn assert_whole(&self, keys: usize, each: u64) -> usize {
+    pub(crate) fn assert_whole(&self, keys: usize, each: u64) -> usize {
         let arrived = self.0.lock().unwrap();
         let mut ids = HashMap::new();
         let mut last: HashMap<&str, u64> = HashMap::new();
@@ -166,14 +166,16 @@ fn goes_on_without_its_connections(kind: Kind) {
     arrived.assert_whole(5, 100);
 }
 
-/// A server of this test's own, which it may kill.
-struct OwnServer {
+/// A server of a test's own, which it may kill.
+pub(crate) struct OwnServer {
     name: &'static str,
+    port_shift: i32,
     folder: tempfile::TempDir,
 }
 
 impl OwnServer {
-    fn start(kind: Kind) -> Self {
+    /// Each test shifts the ports by a number of its own.
+    pub(crate) fn start(kind: Kind, port_shift: i32) -> Self {
         let name = match kind {
             Kind::Postgres => "postgres",
             Kind::MariaDb => "mariadb",
@@ -181,6 +183,7 @@ impl OwnServer {
         };
         let server = Self {
             name,
+            port_shift,
             folder: tempfile::tempdir().unwrap(),
         };
         server.services(&["up", name]);
@@ -190,7 +193,7 @@ impl OwnServer {
     /// `cargo xtask services` at a place of its own.
     fn services(&self, arguments: &[&str]) -> String {
         let shift = std::env::var("TIDINGS_SERVICES_PORT_SHIFT").unwrap_or_default();
-        let shift = shift.parse().unwrap_or(0) + 30;
+        let shift = shift.parse().unwrap_or(0) + self.port_shift;
         let output = Command::new(env!("CARGO"))
             .args(["run", "--quiet", "--package", "xtask", "--", "services"])
             .args(arguments)
@@ -205,7 +208,7 @@ impl OwnServer {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let status = self.services(&["status", "-o", "json", self.name]);
         let status: Value = serde_json::from_str(&status).unwrap();
         status[0]["url"].as_str().unwrap().to_owned()
@@ -224,7 +227,7 @@ fn a_database_server_that_is_killed_and_comes_back_is_relayed_on_by_the_same_pro
         if crate::table::is_left_out(kind) {
             continue;
         }
-        let server = OwnServer::start(kind);
+        let server = OwnServer::start(kind, 30);
         let table = Table::seed_at(kind, server.url());
         let place = Place::new();
         table.place_orders(10, 200);

@@ -232,6 +232,26 @@ pub struct OutboxStatus {
     pub retained: u64,
     /// Who relays each shard that was ever relayed, and until when unless renewed.
     pub owners: Vec<(Shard, String, Duration)>,
+    /// Rows that are gone and not cleaned up; only PostgreSQL tells.
+    pub dead_tuples: Option<DeadTuples>,
+}
+
+/// Rows of an outbox that were deleted or changed and that the database still keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadTuples {
+    /// How many, by the database's own estimate.
+    pub count: u64,
+    /// Who keeps it from cleaning up, as far as the user may see: the session with the oldest snapshot.
+    pub oldest_snapshot: Option<SnapshotHolder>,
+}
+
+/// A session with an open snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotHolder {
+    /// Its process on the server.
+    pub pid: u64,
+    /// How long its transaction is open.
+    pub age: Duration,
 }
 
 /// Tells a relay in this process that something was committed; a hint, which may be lost or come too often.
@@ -267,6 +287,9 @@ pub trait OutboxStore: Send + Sync {
 
     /// What becomes of a row whose event was accepted.
     fn settlement(&self) -> Settlement;
+
+    /// Whether a larger id is a later row. Only then does a smaller one that is sent later tell that writers of one key were not serialised.
+    fn ids_tell_order(&self) -> bool;
 
     /// Takes or keeps the right to relay a shard, by the clock of the database.
     ///

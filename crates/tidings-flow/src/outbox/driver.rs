@@ -129,9 +129,13 @@ impl Driver {
     pub(super) fn new(relay: Relay, shared: Arc<Shared>) -> Self {
         let now = relay.clock.elapsed();
         let random = relay.chance.next_u64();
+        let mut bounds = relay.options.bounds();
+        if !relay.store.ids_tell_order() {
+            bounds.recent_keys = 0;
+        }
         Self {
             owner: format!("{} ({random:016x})", relay.options.label),
-            step: Step::new(relay.options.bounds(), now),
+            step: Step::new(bounds, now),
             shared,
             calls: Tasks::new(),
             effects: Vec::new(),

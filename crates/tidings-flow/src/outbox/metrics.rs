@@ -147,7 +147,7 @@ impl RelayMetrics {
         let gauge = |name, help, number| {
             MetricFamily::new(name, MetricKind::Gauge, help).with(&outbox, number)
         };
-        vec![
+        let mut families = vec![
             gauge(
                 "tidings_outbox_pending_rows",
                 "Events that wait to be sent, those without a relay included.",
@@ -168,7 +168,21 @@ impl RelayMetrics {
                 "Sent events whose rows are still there.",
                 status.retained as f64,
             ),
-        ]
+        ];
+        if let Some(dead) = &status.dead_tuples {
+            let holder = dead.oldest_snapshot.as_ref();
+            families.push(gauge(
+                "tidings_outbox_dead_tuples",
+                "Rows that are gone and that PostgreSQL has not cleaned up, by its own estimate.",
+                dead.count as f64,
+            ));
+            families.push(gauge(
+                "tidings_outbox_oldest_snapshot_seconds",
+                "How long the transaction is open that keeps PostgreSQL from cleaning up; 0 without any.",
+                holder.map_or(0.0, |holder| holder.age.as_secs_f64()),
+            ));
+        }
+        families
     }
 
     fn relay_families(&self) -> Vec<MetricFamily> {

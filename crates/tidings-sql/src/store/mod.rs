@@ -8,6 +8,7 @@ mod open;
 mod read;
 mod statements;
 mod watch;
+mod writing;
 
 pub use columns::{ColumnMapping, Shape};
 pub use inspect::{Inspection, inspect, inspect_relay_tables, shape_of};
@@ -15,6 +16,7 @@ pub(crate) use open::check_name;
 pub use open::{OutboxOptions, RelayTables};
 pub(crate) use statements::quoted_table;
 pub use watch::Notifier;
+pub(crate) use writing::check_writing;
 
 use crate::database::Database;
 use crate::driver::Bind;
@@ -55,6 +57,8 @@ pub struct SqlOutbox {
     id_kind: IdKind,
     /// Whether a larger id is a later row.
     ids_tell_order: bool,
+    /// Whether order is promised at all.
+    is_ordered: bool,
     settlement: Settlement,
     can_mark: bool,
     statements: Statements,
@@ -141,6 +145,10 @@ impl OutboxStore for SqlOutbox {
 
     fn settlement(&self) -> Settlement {
         self.settlement
+    }
+
+    fn ids_tell_order(&self) -> bool {
+        self.ids_tell_order && self.is_ordered
     }
 
     fn lease<'a>(

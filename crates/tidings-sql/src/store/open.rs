@@ -125,6 +125,7 @@ impl SqlOutbox {
             shape: columns.shape,
             id_kind,
             ids_tell_order,
+            is_ordered: !options.unordered,
             settlement,
             can_mark: columns.sent.is_some(),
             statements,
@@ -313,25 +314,52 @@ pub(super) async fn check_session(
     if database.kind() != Kind::MySql {
         return Ok(());
     }
-    let sql = "SHOW VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation', 'auto_increment_increment', 'wsrep_on')";
+    let sql = "SHOW VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation')";
+    refuse_settings(database, sql, |_, value| {
+        (value == "REPEATABLE-READ" || value == "SERIALIZABLE").then_some(
+            "under it a relay would block the inserts of producers: SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED on its connections",
+        )
+    })
+    .await?;
+    check_multi_node(database, options).await
+}
+
+/// Whether several nodes hand out the ids of a table whose order is promised.
+pub(super) async fn check_multi_node(
+    database: &Database,
+    options: &OutboxOptions,
+) -> Result<(), StoreError> {
+    if database.kind() != Kind::MySql || options.unordered {
+        return Ok(());
+    }
+    let sql = "SHOW VARIABLES WHERE Variable_name IN ('auto_increment_increment', 'wsrep_on')";
+    refuse_settings(database, sql, |name, value| {
+        let is_wrong = match name {
+            "wsrep_on" => value == "ON",
+            _ => value != "1",
+        };
+        is_wrong.then_some(
+            "ids of several nodes are not in the order of writing: let one node write this outbox and set auto_increment_increment to 1, or say `unordered`",
+        )
+    })
+    .await
+}
+
+/// Refuses the first setting for which there is a way out to tell.
+async fn refuse_settings(
+    database: &Database,
+    sql: &str,
+    remedy: impl Fn(&str, &str) -> Option<&'static str>,
+) -> Result<(), StoreError> {
     let mut rows = database.fetch(sql, &[], &Access::NONE).await?;
     for row in &mut rows {
         let name = row.text(0).unwrap_or_default();
         let value = row.text(1).unwrap_or_default();
-        let is_wrong = match name.as_str() {
-            "auto_increment_increment" => value != "1" && !options.unordered,
-            "wsrep_on" => value == "ON" && !options.unordered,
-            _ => value == "REPEATABLE-READ" || value == "SERIALIZABLE",
-        };
-        if is_wrong {
+        if let Some(remedy) = remedy(&name, &value) {
             return Err(StoreError::ShapeWrong {
                 subject: format!("the session of {}", database.name()),
                 fault: format!("{name} is {value}"),
-                remedy: if name.ends_with("isolation") {
-                    "under it a relay would block the inserts of producers: SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED on its connections".to_owned()
-                } else {
-                    "ids of several nodes are not in the order of writing: let one node write this outbox and set auto_increment_increment to 1, or say `unordered`".to_owned()
-                },
+                remedy: remedy.to_owned(),
             });
         }
     }

@@ -3,14 +3,18 @@
 use super::SqlOutbox;
 use super::columns::{IdKind, row_id, row_text};
 use super::notes::{DEAD, FAILING};
+use super::statements::quoted_table;
+use crate::dialect::Kind;
 use crate::driver::{Bind, Row};
 use crate::outbox_row::{self, Read};
+use crate::statement::Statement;
 use std::collections::HashMap;
 use std::time::Duration;
 use tidings_core::Timestamp;
 use tidings_core::limits::OUTBOX_DEAD_ROWS_MAX;
 use tidings_core::store::{
-    BlockedKey, Horizon, OutboxRow, OutboxStatus, RowId, Shard, StoreError, UnsentQuery, UnsentRows,
+    BlockedKey, DeadTuples, Horizon, OutboxRow, OutboxStatus, RowId, Shard, SnapshotHolder,
+    StoreError, UnsentQuery, UnsentRows,
 };
 
 /// What another database says of rows: which are not read, and which keys wait.
@@ -151,7 +155,7 @@ impl SqlOutbox {
             correlation_id: row.text(12),
             causation_id: row.text(13),
             source: row.text(14).or_else(|| self.default_source.clone()),
-            version: row.int(15),
+            version: row.text(15),
             content_type: row.text(16).or_else(|| self.default_content_type.clone()),
         };
         Ok(OutboxRow {
@@ -248,7 +252,30 @@ impl SqlOutbox {
             dead: counts.get(&DEAD).copied().unwrap_or(0),
             retained,
             owners: self.owners().await?,
+            dead_tuples: self.dead_tuples().await?,
         })
+    }
+
+    async fn dead_tuples(&self) -> Result<Option<DeadTuples>, StoreError> {
+        if self.database.kind() != Kind::Postgres {
+            return Ok(None);
+        }
+        let dialect = self.database.dialect();
+        let template = include_str!("../../sql/postgres/dead_tuples.sql");
+        let ask = Statement::new(dialect, template, &[]);
+        let table = Bind::text(quoted_table(dialect, &self.table));
+        let binds = ask.binds(&[("table", table)]);
+        let rows = self
+            .database
+            .fetch(ask.sql(), &binds, &self.access())
+            .await?;
+        Ok(rows.first().map(|row| DeadTuples {
+            count: row.count(0),
+            oldest_snapshot: row.int(1).map(|_| SnapshotHolder {
+                pid: row.count(1),
+                age: Duration::from_micros(row.count(2)),
+            }),
+        }))
     }
 
     async fn owners(&self) -> Result<Vec<(Shard, String, Duration)>, StoreError> {

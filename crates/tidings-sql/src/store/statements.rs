@@ -217,7 +217,6 @@ impl Table<'_> {
             Some(column) => format!("COALESCE({}, '')", self.text(column)),
             None => "''".to_owned(),
         };
-        let version = columns.version.as_ref();
         let (payload, payload_bytes) = self.payload();
         vec![
             ("id_text", id_text),
@@ -232,10 +231,8 @@ impl Table<'_> {
             ("correlation_id", text(&columns.correlation_id)),
             ("causation_id", text(&columns.causation_id)),
             ("source", text(&columns.source)),
-            (
-                "version",
-                version.map_or_else(null, |column| self.column(column)),
-            ),
+            // As text: a column of another type than a number may hold one as well, or something that is none, which its row is told for.
+            ("version", text(&columns.version)),
             ("content_type", text(&columns.content_type)),
         ]
     }

@@ -2,7 +2,7 @@
 
 use crate::place::{KINDS, Place, open};
 use sqlx::Row as _;
-use tidings_core::store::{OutboxStore, UnsentQuery};
+use tidings_core::store::{DeadTuples, OutboxStore, UnsentQuery};
 use tidings_sql::schema::{self, Part};
 use tidings_sql::{Database, Kind, OutboxOptions, Pool, SqlOutbox};
 use tidings_testkit::conformance::store::everything;
@@ -22,6 +22,38 @@ fn insert(key: &str, payload: u32) -> String {
     )
 }
 
+/// A transaction of a producer that stays open.
+enum Writer {
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    MySql(sqlx::Transaction<'static, sqlx::MySql>),
+}
+
+impl Writer {
+    /// Begins with a statement.
+    async fn begin(place: &Place, sql: &str) -> Self {
+        let mut begun = match place.database.pool() {
+            Pool::Postgres(pool) => Self::Postgres(pool.begin().await.unwrap()),
+            Pool::MySql(pool) => Self::MySql(pool.begin().await.unwrap()),
+            _ => unreachable!("SQLite has one writer at a time"),
+        };
+        let script = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
+        match &mut begun {
+            Self::Postgres(tx) => script.execute(&mut **tx).await.map(drop),
+            Self::MySql(tx) => script.execute(&mut **tx).await.map(drop),
+        }
+        .unwrap();
+        begun
+    }
+
+    async fn commit(self) {
+        match self {
+            Self::Postgres(tx) => tx.commit().await,
+            Self::MySql(tx) => tx.commit().await,
+        }
+        .unwrap();
+    }
+}
+
 async fn payloads(store: &SqlOutbox) -> Vec<String> {
     let rows = store.unsent(&everything()).await.unwrap().rows;
     let payloads = rows
@@ -35,30 +67,32 @@ async fn payloads(store: &SqlOutbox) -> Vec<String> {
 /// A cursor that had moved on to the second id would never read the first.
 #[tokio::test]
 async fn an_id_that_becomes_visible_late_is_not_lost() {
-    let Some((place, store)) = made(Kind::Postgres, "late_id").await else {
-        return;
-    };
-    let Pool::Postgres(pool) = place.database.pool() else {
-        unreachable!("it was asked for");
-    };
-    let mut first = pool.begin().await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(insert("a", 1)))
-        .execute(&mut *first)
-        .await
-        .unwrap();
-    place.run(&insert("b", 2)).await;
+    for kind in [Kind::Postgres, Kind::MySql] {
+        let Some((place, store)) = made(kind, "late_id").await else {
+            continue;
+        };
+        let first = Writer::begin(&place, &insert("a", 1)).await;
+        place.run(&insert("b", 2)).await;
 
-    let early = store.unsent(&everything()).await.unwrap();
-    assert_eq!(early.rows.len(), 1);
-    store.settle(&[early.rows[0].id]).await.unwrap();
-    first.commit().await.unwrap();
+        let early = store.unsent(&everything()).await.unwrap();
+        assert_eq!(early.rows.len(), 1, "{kind:?}");
+        store.settle(&[early.rows[0].id]).await.unwrap();
+        first.commit().await;
 
-    assert_eq!(payloads(&store).await, ["1"]);
-    let horizon = early.horizon.unwrap();
-    assert!(
-        horizon.oldest_open < horizon.first_future,
-        "the reading knew of the open writer: {horizon:?}"
-    );
+        assert_eq!(payloads(&store).await, ["1"], "{kind:?}");
+        let late = store.unsent(&everything()).await.unwrap().rows[0].id;
+        assert!(
+            late < early.rows[0].id,
+            "{kind:?}: its id is the smaller one"
+        );
+        if kind == Kind::Postgres {
+            let horizon = early.horizon.unwrap();
+            assert!(
+                horizon.oldest_open < horizon.first_future,
+                "the reading knew of the open writer: {horizon:?}"
+            );
+        }
+    }
 }
 
 /// A cursor by transaction numbers would deliver the second version first, and nothing while the long writer runs.
@@ -183,6 +217,60 @@ async fn a_reading_from_the_floor_does_not_visit_dead_rows_of_a_held_snapshot() 
     assert_eq!(store.unsent(&query).await.unwrap().rows.len(), 10);
 }
 
+/// An operator sees how much is kept, and whose session keeps it.
+#[tokio::test]
+async fn the_status_on_postgres_tells_of_dead_rows_and_of_who_keeps_them() {
+    let Some((place, store)) = made(Kind::Postgres, "dead_tuples").await else {
+        return;
+    };
+    place.run("INSERT INTO outbox (event_type, payload) SELECT 'order.placed', '1' FROM generate_series(1, 500)").await;
+    let Pool::Postgres(pool) = place.database.pool() else {
+        unreachable!("it was asked for");
+    };
+    let mut holder = pool
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        .await
+        .unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid() FROM outbox LIMIT 1")
+        .fetch_one(&mut *holder)
+        .await
+        .unwrap();
+    place.run("DELETE FROM outbox").await;
+    // Statistics come late.
+    let cleaned = async |wanted: &dyn Fn(&DeadTuples) -> bool| {
+        let looking = async {
+            loop {
+                place.run("VACUUM outbox").await;
+                let dead = store.status().await.unwrap().dead_tuples.unwrap();
+                if wanted(&dead) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(60);
+        tokio::time::timeout(limit, looking).await
+    };
+
+    let held = |dead: &DeadTuples| {
+        let by = dead.oldest_snapshot.as_ref().map(|holder| holder.pid);
+        dead.count == 500 && by == Some(pid as u64)
+    };
+    cleaned(&held).await.expect("all are kept, by that session");
+    holder.rollback().await.unwrap();
+    let gone = |dead: &DeadTuples| {
+        let by = dead.oldest_snapshot.as_ref().map(|holder| holder.pid);
+        dead.count == 0 && by != Some(pid as u64)
+    };
+    cleaned(&gone).await.expect("nothing is kept any more");
+
+    for kind in [Kind::Sqlite, Kind::MySql] {
+        if let Some((_place, store)) = made(kind, "dead_tuples").await {
+            assert_eq!(store.status().await.unwrap().dead_tuples, None, "{kind:?}");
+        }
+    }
+}
+
 /// A planner that takes every list of what is left out for half of the rows would sort the whole table at each reading.
 #[tokio::test]
 async fn a_reading_of_a_long_backlog_walks_along_the_ids() {
@@ -235,4 +323,67 @@ async fn a_relay_on_mariadb_blocks_no_insert() {
         settled.unwrap();
         inserted.unwrap();
     }
+}
+
+/// Producers work under REPEATABLE READ, which is the default of the server. There the usual claim of a relay makes each of their inserts wait until it gives up.
+#[tokio::test]
+async fn a_relay_waits_for_no_producer_under_repeatable_read_and_none_waits_for_it() {
+    let Some((place, store)) = made(Kind::MySql, "claim_and_inserts").await else {
+        return;
+    };
+    let options = sqlx::mysql::MySqlPoolOptions::new();
+    let producers = options.connect(place.url()).await.unwrap();
+    let isolation: String = sqlx::query_scalar("SELECT @@tx_isolation")
+        .fetch_one(&producers)
+        .await
+        .unwrap();
+    assert_eq!(isolation, "REPEATABLE-READ");
+    let impatient = async || {
+        let mut tx = producers.begin().await.unwrap();
+        sqlx::raw_sql("SET SESSION innodb_lock_wait_timeout = 1")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        tx
+    };
+    let add = async |tx: &mut sqlx::Transaction<'_, sqlx::MySql>, n: u32| {
+        let sql = sqlx::AssertSqlSafe(insert("a", n));
+        sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop)
+    };
+    let mut claim = producers.begin().await.unwrap();
+    sqlx::raw_sql(
+        "SELECT id FROM outbox WHERE sent = 0 ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED",
+    )
+    .execute(&mut *claim)
+    .await
+    .unwrap();
+    let mut blocked = impatient().await;
+    let error = add(&mut blocked, 0).await.unwrap_err();
+    assert!(
+        error.to_string().contains("1205"),
+        "the hazard is there: {error}"
+    );
+    blocked.rollback().await.unwrap();
+    claim.rollback().await.unwrap();
+
+    // A producer has written and is not done.
+    place.run(&insert("a", 1)).await;
+    let mut open = impatient().await;
+    add(&mut open, 2).await.unwrap();
+    let request = tidings_core::store::LeaseRequest {
+        shard: tidings_core::store::Shard::WHOLE,
+        owner: "the relay".to_owned(),
+        time_to_live: std::time::Duration::from_secs(5),
+    };
+    store.lease(&request).await.unwrap();
+    let rows = store.unsent(&everything()).await.unwrap().rows;
+    assert_eq!(rows.len(), 1);
+    store.settle(&[rows[0].id]).await.unwrap();
+    let mut other = impatient().await;
+    add(&mut other, 3).await.unwrap();
+    add(&mut open, 4).await.unwrap();
+    other.commit().await.unwrap();
+    open.commit().await.unwrap();
+
+    assert_eq!(payloads(&store).await, ["2", "3", "4"]);
 }

@@ -47,6 +47,17 @@ impl Place {
         })
     }
 
+    /// Where it is, credentials included.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Host and port of its server.
+    pub(crate) fn address(&self) -> &str {
+        let host = self.url.rsplit_once('@').map_or("", |(_, host)| host);
+        host.split_once('/').map_or(host, |(address, _)| address)
+    }
+
     /// The same database, with connections of its own, as another process has it.
     pub(crate) async fn another(&self) -> Database {
         let options = DatabaseOptions::default();

@@ -178,6 +178,7 @@ async fn a_horizon_is_told_only_where_ids_tell_the_order_of_rows() {
             .unwrap();
 
         assert_eq!(found.horizon.is_some(), tells, "{columns}");
+        assert_eq!(store.ids_tell_order(), tells, "{columns}");
     }
 }
 

@@ -1,10 +1,15 @@
 //! Hints of other processes.
 
 use crate::place::{Place, clock, open};
+use sqlx::postgres::PgListener;
+use std::sync::Arc;
 use std::time::Duration;
+use tidings_core::Timestamp;
+use tidings_core::limits::OUTBOX_NOTIFY_INTERVAL;
 use tidings_core::store::OutboxStore;
 use tidings_sql::schema::{self, Part};
-use tidings_sql::{Database, Kind, Notifier, OutboxOptions, SqlOutbox};
+use tidings_sql::{Database, Kind, Notifier, OutboxOptions, Pool, SqlOutbox};
+use tidings_testkit::ManualClock;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -65,6 +70,49 @@ async fn postgres_tells_of_commits_that_another_process_notifies() {
         () = notifier.run() => {}
         () = told(&store, async || notifier.wake().notify()) => {}
     }
+}
+
+/// However many commit within its interval, other processes are told once at its beginning and once at its end.
+#[tokio::test]
+async fn a_thousand_commits_within_the_interval_are_two_notifications() {
+    let Some((place, _store)) = made(Kind::Postgres, "debounced").await else {
+        return;
+    };
+    let Pool::Postgres(pool) = place.database.pool() else {
+        unreachable!("it was asked for");
+    };
+    let mut listener = PgListener::connect_with(pool).await.unwrap();
+    listener
+        .listen_all(["tidings_outbox", "the_end"])
+        .await
+        .unwrap();
+    let clock = ManualClock::at(Timestamp::from_micros(1_705_314_600_000_000));
+    let notifier = Notifier::new(place.database.clone(), Arc::new(clock.clone()));
+    let wake = notifier.wake();
+    let commits = async {
+        for _ in 0..1_000 {
+            wake.notify();
+            tokio::task::yield_now().await;
+        }
+        let mut heard = vec![listener.recv().await.unwrap()];
+        wake.notify();
+        while clock.sleepers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(OUTBOX_NOTIFY_INTERVAL);
+        heard.push(listener.recv().await.unwrap());
+        place.run("NOTIFY the_end").await;
+        heard.push(listener.recv().await.unwrap());
+        heard
+    };
+
+    let heard = tokio::select! {
+        () = notifier.run() => unreachable!("it runs for ever"),
+        heard = tokio::time::timeout(LONG, commits) => heard.expect("all are heard"),
+    };
+
+    let channels: Vec<&str> = heard.iter().map(|one| one.channel()).collect();
+    assert_eq!(channels, ["tidings_outbox", "tidings_outbox", "the_end"]);
 }
 
 #[tokio::test]

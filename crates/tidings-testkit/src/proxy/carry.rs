@@ -3,7 +3,7 @@
 use super::{Direction, Faults, Flow, Shared};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -90,6 +90,15 @@ async fn connect_and_pump(
     Ok(())
 }
 
+/// What both directions of a connection share.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    faults: &'a watch::Receiver<Faults>,
+    shared: &'a Shared,
+    /// The client spoke last.
+    asks: &'a AtomicBool,
+}
+
 async fn pump_both(
     client: &mut TcpStream,
     server: &mut TcpStream,
@@ -98,9 +107,15 @@ async fn pump_both(
 ) -> Result<(), Broken> {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
+    let asks = AtomicBool::new(false);
+    let line = Line {
+        faults,
+        shared,
+        asks: &asks,
+    };
     tokio::try_join!(
-        pump(from_client, to_server, Direction::ToServer, faults, shared),
-        pump(from_server, to_client, Direction::ToClient, faults, shared),
+        pump(from_client, to_server, Direction::ToServer, line),
+        pump(from_server, to_client, Direction::ToClient, line),
     )?;
     Ok(())
 }
@@ -154,19 +169,18 @@ async fn pump(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
     direction: Direction,
-    faults: &watch::Receiver<Faults>,
-    shared: &Shared,
+    line: Line<'_>,
 ) -> Result<(), Broken> {
     let (put, take) = mpsc::channel(CHUNKS_MAX);
     let writer = Writer {
         to,
         direction,
-        faults: faults.clone(),
-        shared,
+        faults: line.faults.clone(),
+        line,
         swallowed: false,
     };
     tokio::try_join!(
-        read(from, put, direction, faults.clone()),
+        read(from, put, direction, line.faults.clone()),
         writer.write(take)
     )?;
     Ok(())
@@ -211,7 +225,7 @@ struct Writer<'a> {
     to: WriteHalf<'a>,
     direction: Direction,
     faults: watch::Receiver<Faults>,
-    shared: &'a Shared,
+    line: Line<'a>,
     /// Bytes are missing: once the network is healed, this connection cannot go on.
     swallowed: bool,
 }
@@ -246,7 +260,7 @@ impl Writer<'_> {
 
     async fn hand_on(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         let way = self.direction as usize;
-        let counts = &self.shared.counts;
+        let counts = &self.line.shared.counts;
         let mut rest = bytes;
         while !rest.is_empty() {
             let faults = *self.faults.borrow_and_update();
@@ -267,6 +281,11 @@ impl Writer<'_> {
                 Flow::Forward => {
                     let (slice, took) = slice(rest.len(), faults.bytes_per_second[way]);
                     let (first, behind) = rest.split_at(slice);
+                    // Before the bytes are there, so that who answers them is counted behind them.
+                    let asks = self.direction == Direction::ToServer;
+                    if self.line.asks.swap(asks, Ordering::AcqRel) != asks && asks {
+                        counts.turns.fetch_add(1, Ordering::AcqRel);
+                    }
                     self.to.write_all(first).await?;
                     counts.bytes[way].fetch_add(slice as u64, Ordering::AcqRel);
                     rest = behind;

@@ -189,6 +189,10 @@ impl OutboxStore for StateOutbox {
         Settlement::Delete
     }
 
+    fn ids_tell_order(&self) -> bool {
+        true
+    }
+
     /// Whoever owns the folder relays its outbox: the lock of the folder is the lease, and ends with the process.
     fn lease<'a>(&'a self, _: &'a LeaseRequest) -> BoxFuture<'a, Result<LeaseAnswer, StoreError>> {
         Box::pin(async move {

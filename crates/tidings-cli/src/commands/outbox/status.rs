@@ -20,7 +20,18 @@ struct Row {
     dead: u64,
     retained: u64,
     clean_up: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_tuples: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_snapshot: Option<Snapshot>,
     relays: Vec<Owner>,
+}
+
+/// Who keeps deleted rows from being cleaned up.
+#[derive(Debug, Serialize)]
+struct Snapshot {
+    pid: u64,
+    seconds: f64,
 }
 
 /// Who relays a shard.
@@ -82,6 +93,8 @@ impl Row {
         status: &store::OutboxStatus,
     ) -> Self {
         let owners = status.owners.iter();
+        let dead_tuples = status.dead_tuples.as_ref();
+        let holder = dead_tuples.and_then(|dead| dead.oldest_snapshot.as_ref());
         Self {
             outbox: name.to_owned(),
             shape,
@@ -94,6 +107,11 @@ impl Row {
                 Settlement::Delete => "delete",
                 Settlement::Mark => "mark",
             },
+            dead_tuples: dead_tuples.map(|dead| dead.count),
+            oldest_snapshot: holder.map(|holder| Snapshot {
+                pid: holder.pid,
+                seconds: holder.age.as_secs_f64(),
+            }),
             relays: owners
                 .map(|(shard, owner, left)| Owner {
                     shard: format!("{}/{}", shard.index, shard.count),

@@ -51,6 +51,7 @@ pub(super) struct Bounds {
     pub(super) settle_rows: usize,
     pub(super) unfinished_rows: usize,
     pub(super) failing_rows: usize,
+    /// Keys whose newest row is remembered; none where ids do not tell the order of rows.
     pub(super) recent_keys: usize,
     pub(super) policy: KeyPolicy,
     pub(super) until_empty: bool,

@@ -40,9 +40,9 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Notes an accepted row and answers whether a later one of its key was accepted before. Ids that are no numbers have no order.
+    /// Notes an accepted row and answers whether a later one of its key was accepted before.
     pub(super) fn accepted(&mut self, lane: Lane, row: RowId, keys_max: usize) -> bool {
-        if row.0 > u128::from(u64::MAX) || keys_max == 0 {
+        if keys_max == 0 {
             return false;
         }
         let newest = self.current.get(&lane).or_else(|| self.previous.get(&lane));

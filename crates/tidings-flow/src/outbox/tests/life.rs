@@ -3,6 +3,7 @@
 use super::*;
 use crate::outbox::RelayPhase;
 use tidings_core::limits::{RELAY_LEASE_DEFAULT, RELAY_POLL_IDLE_DEFAULT, RELAY_READ_GAP};
+use tidings_core::store::{DeadTuples, SnapshotHolder};
 
 #[tokio::test]
 async fn committed_events_reach_the_broker_and_are_settled() {
@@ -220,6 +221,13 @@ async fn the_lag_grows_on_while_the_database_does_not_answer_and_is_nothing_once
 async fn the_figures_have_the_names_of_the_reference() {
     let shop = Shop::new();
     shop.store.insert(None, "mails");
+    shop.store.lock().dead_tuples = Some(DeadTuples {
+        count: 7,
+        oldest_snapshot: Some(SnapshotHolder {
+            pid: 1,
+            age: Duration::from_secs(90),
+        }),
+    });
     let relay = shop.start();
     shop.until("settled", || shop.store.is_settled()).await;
 
@@ -228,6 +236,8 @@ async fn the_figures_have_the_names_of_the_reference() {
     for expected in [
         "tidings_outbox_pending_rows{outbox=\"memory/outbox\"} ",
         "tidings_outbox_oldest_pending_age_seconds{outbox=\"memory/outbox\"} ",
+        "tidings_outbox_dead_tuples{outbox=\"memory/outbox\"} 7\n",
+        "tidings_outbox_oldest_snapshot_seconds{outbox=\"memory/outbox\"} 90\n",
         "tidings_outbox_published_total{outbox=\"memory/outbox\",shard=\"0\",destination=\"mails\"} 1\n",
         "tidings_outbox_publish_seconds_count{outbox=\"memory/outbox\",shard=\"0\"} 1\n",
         "tidings_outbox_commit_to_ack_seconds_count{outbox=\"memory/outbox\",shard=\"0\"} 1\n",

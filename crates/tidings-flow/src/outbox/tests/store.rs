@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tidings_core::seam::Clock;
 use tidings_core::store::{
-    Burial, DeadRow, Failure, Horizon, LeaseAnswer, LeaseRequest, OutboxRow, OutboxStatus,
-    OutboxStore, RowFault, RowId, RowSeen, RowState, Settlement, Shard, StoreError, UnsentQuery,
-    UnsentRows,
+    Burial, DeadRow, DeadTuples, Failure, Horizon, LeaseAnswer, LeaseRequest, OutboxRow,
+    OutboxStatus, OutboxStore, RowFault, RowId, RowSeen, RowState, Settlement, Shard, StoreError,
+    UnsentQuery, UnsentRows,
 };
 use tidings_core::{BoxFuture, Envelope, Timestamp};
 
@@ -36,6 +36,8 @@ pub(crate) struct FakeTables {
     lease: Option<(String, Duration)>,
     pub(crate) epoch: u64,
     pub(crate) horizon: Option<Horizon>,
+    pub(crate) ids_without_order: bool,
+    pub(crate) dead_tuples: Option<DeadTuples>,
     pub(crate) down: bool,
     /// Faults of the next settles, one each.
     pub(crate) settle_faults: VecDeque<StoreFault>,
@@ -165,6 +167,10 @@ impl FakeTables {
 }
 
 impl OutboxStore for FakeStore {
+    fn ids_tell_order(&self) -> bool {
+        !self.lock().ids_without_order
+    }
+
     fn name(&self) -> &str {
         "memory/outbox"
     }
@@ -353,6 +359,7 @@ impl OutboxStore for FakeStore {
                     .count() as u64,
                 retained: tables.rows.values().filter(|row| row.sent).count() as u64,
                 owners: Vec::new(),
+                dead_tuples: tables.dead_tuples.clone(),
             })
         })
     }

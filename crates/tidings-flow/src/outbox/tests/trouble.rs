@@ -359,6 +359,24 @@ async fn an_event_that_was_committed_in_the_other_order_is_sent_and_counted() {
     assert_eq!(relay.metrics().order_races, 1);
 }
 
+/// A smaller id says nothing there: a UUID, or a number in a table that is ordered by another column.
+#[tokio::test]
+async fn where_ids_do_not_tell_the_order_of_rows_no_race_is_counted() {
+    let shop = Shop::new();
+    shop.store.lock().ids_without_order = true;
+    let hidden = shop.store.insert(Some("a"), "");
+    shop.store.lock().rows.get_mut(&hidden).unwrap().visible = false;
+    shop.store.insert(Some("a"), "");
+    let relay = shop.start();
+    shop.until("sent", || shop.log() == ["evt-2"]).await;
+
+    shop.store.lock().rows.get_mut(&hidden).unwrap().visible = true;
+    shop.until("settled", || shop.store.is_settled()).await;
+
+    assert_eq!(shop.log(), ["evt-2", "evt-1"]);
+    assert_eq!(relay.metrics().order_races, 0);
+}
+
 #[tokio::test]
 async fn reads_begin_at_the_floor_once_it_is_proven_and_a_sweep_finds_what_came_below() {
     let shop = Shop::new();
