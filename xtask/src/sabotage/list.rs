@@ -36,8 +36,6 @@ const LATE_ROWS: &str = "outbox::step::explore::rows_that_become_visible_late_ar
 const GOES_ON: &str = "outbox::step::explore::two_relays_of_which_one_crashes_and_whose_keys_go_on_without_what_was_given_up";
 const ENDS_BY_ITSELF: &str =
     "outbox::step::explore::two_relays_that_end_by_themselves_of_which_one_crashes";
-const ENDS_BEHIND_TROUBLE: &str =
-    "outbox::step::explore::a_relay_that_ends_by_itself_behind_a_destination_in_trouble";
 const BROKER_DOWN: &str = "outbox::tests::trouble::a_broker_that_is_down_for_minutes_costs_no_attempt_and_nothing_is_lost";
 
 const FAILURES_AND_KILLS: &str = "consumer::tests::parking_model::whatever_fails_and_is_killed_each_key_keeps_its_order_and_loses_nothing";
@@ -48,6 +46,7 @@ const STARTED_AGAIN_WHILE_OPEN: &str = "consumer::tests::breaker::a_process_that
 const TRIED_ONE_BY_ONE: &str =
     "consumer::tests::breaker::while_it_is_open_one_event_is_tried_at_growing_intervals";
 const COUNTS_ON: &str = "consumer::tests::parking::attempts_count_on_across_the_end_of_the_process";
+const OUTBOX_STORE: &str = "conformance::our_table_in_sqlite";
 const DEAD_LETTERS: &str = "failures_conformance::what_groups_could_not_handle_in_sqlite";
 
 const READ_BEFORE: &str = "schedules::what_is_cancelled_or_moved_does_not_fire_as_it_was_read";
@@ -288,18 +287,6 @@ pub(super) const BUGS: &[Bug] = &[
         tests: &[ENDS_BY_ITSELF],
     },
     Bug {
-        name: "ends-only-while-all-is-well",
-        package: Package::Flow,
-        file: "crates/tidings-flow/src/outbox/step/read.rs",
-        text: "            && self.burying.is_empty()
-            && !self.woken",
-        replacement: "            && self.burying.is_empty()
-            && self.unclear.is_empty()
-            && self.breakers.is_empty()
-            && !self.woken",
-        tests: &[ENDS_BEHIND_TROUBLE],
-    },
-    Bug {
         name: "publish-without-lease",
         package: Package::Flow,
         file: "crates/tidings-flow/src/outbox/step/lease.rs",
@@ -426,6 +413,40 @@ pub(super) const BUGS: &[Bug] = &[
         text: "let failures = self.attempts.remove(&event).unwrap_or(0);",
         replacement: "let failures = self.attempts.remove(&event).map_or(0, |_| 0);",
         tests: &[COUNTS_ON, FAILURES_AND_KILLS],
+    },
+    Bug {
+        name: "read-skips-a-row",
+        package: Package::Sql,
+        file: "crates/tidings-sql/src/store/statements.rs",
+        text: "\"AND {id} > :floor\"",
+        replacement: "\"AND {id} > :floor + 1\"",
+        tests: &[OUTBOX_STORE],
+    },
+    Bug {
+        name: "settled-up-to-the-last",
+        package: Package::Sql,
+        file: "crates/tidings-sql/src/dialect.rs",
+        text: "    settle_delete: \"DELETE FROM {table} WHERE {id_column} IN ({ids})\",
+    settle_mark: \"UPDATE {table} SET {mark} WHERE {id_column} IN ({ids})\",",
+        replacement: "    settle_delete: \"DELETE FROM {table} WHERE {id_column} <= (SELECT MAX(id) FROM ({ids}))\",
+    settle_mark: \"UPDATE {table} SET {mark} WHERE {id_column} IN ({ids})\",",
+        tests: &[OUTBOX_STORE],
+    },
+    Bug {
+        name: "lease-taken-while-it-lasts",
+        package: Package::Sql,
+        file: "crates/tidings-sql/sql/store/take_lease.sql",
+        text: "(owner = :owner OR expires_at_us < {now})",
+        replacement: "(owner = :owner OR expires_at_us < {now} + :time_to_live)",
+        tests: &[OUTBOX_STORE],
+    },
+    Bug {
+        name: "epoch-of-the-first-owner-alone",
+        package: Package::Sql,
+        file: "crates/tidings-sql/sql/store/take_lease.sql",
+        text: "epoch = epoch + CASE WHEN owner = :owner THEN 0 ELSE 1 END",
+        replacement: "epoch = epoch + CASE WHEN owner = '' THEN 1 ELSE 0 END",
+        tests: &[OUTBOX_STORE],
     },
     Bug {
         name: "redrive-to-all-groups",

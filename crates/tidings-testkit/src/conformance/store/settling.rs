@@ -10,6 +10,12 @@ pub(super) async fn settled(place: Place) {
     let all = ids(&*place.store).await;
 
     place.store.settle(&[]).await.unwrap();
+    place.store.settle(&all[1..2]).await.unwrap();
+    assert_eq!(
+        ids(&*place.store).await,
+        [all[0], all[2]],
+        "what stands before a settled row was not settled by it"
+    );
     place.store.settle(&all[..2]).await.unwrap();
     place.store.settle(&all[..1]).await.unwrap();
 
