@@ -11,6 +11,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 mod batch;
 mod error;
@@ -46,6 +47,8 @@ pub struct HandlerShared {
     pub states: States,
     /// Tells that the application is stopping.
     pub shutdown: Shutdown,
+    /// How long one handling may take. What its process leaves open longer than that, others may give up.
+    pub time_limit: Duration,
 }
 
 /// What may be said of a handler's effect when an event is delivered more than once, as happens after every crash.

@@ -5,17 +5,25 @@ use crate::driver::Connection;
 use crate::error::{Moment, trouble_of};
 use crate::inbox::{Inbox, InboxKey};
 use crate::transaction::InTransaction;
+use sqlx::AssertSqlSafe;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 use tidings_core::correlation::Inherited;
 use tidings_core::extract::{
     DeliveryGuarantee, Emit, FromBatch, FromDelivery, HandlerContext, HandlerError,
-    HandlerResultExt as _, States,
+    HandlerResultExt as _, HandlerShared, States,
 };
+use tidings_core::limits::SQL_IDLE_GRACE;
 use tidings_core::store::{Admission, StoreError, UnitOfWork, WorkSlot};
 use tidings_core::{BoxFuture, Envelope, Event};
 use tokio::sync::OwnedSemaphorePermit;
+
+/// The longest that PostgreSQL takes, in milliseconds.
+#[cfg(feature = "postgres")]
+const IDLE_MS_MAX: u128 = i32::MAX as u128;
 
 /// Extractor: a transaction of the consumer's database, whose first row says that the group has handled the event.
 ///
@@ -41,9 +49,9 @@ pub struct Tx<Db: TxDatabase> {
     note = "it is one of sqlx::Sqlite, sqlx::Postgres and sqlx::MySql, each behind the feature of its name"
 )]
 pub trait TxDatabase: sqlx::Database + sealed::Sealed {
-    /// What begins a transaction that will write.
+    /// What begins a transaction that will write. Where the server can, it gives the transaction up once nobody has used it for so long.
     #[doc(hidden)]
-    const BEGIN: &'static str;
+    fn begin(idle_max: Duration) -> Cow<'static, str>;
 
     /// Whether a commit may succeed although the transaction is lost.
     #[doc(hidden)]
@@ -74,14 +82,17 @@ mod sealed {
 
 /// Writes `TxDatabase` for one database.
 macro_rules! tx_database {
-    ($feature:literal, $database:ident, $begin:literal, $check:ident) => {
+    ($feature:literal, $database:ident, $begin:ident, $check:ident) => {
         #[cfg(feature = $feature)]
         impl sealed::Sealed for sqlx::$database {}
 
         #[cfg(feature = $feature)]
         impl TxDatabase for sqlx::$database {
-            const BEGIN: &'static str = $begin;
             const CHECKED_BY: Check = Check::$check;
+
+            fn begin(idle_max: Duration) -> Cow<'static, str> {
+                $begin(idle_max)
+            }
 
             #[allow(unreachable_patterns, reason = "with one database there is no other")]
             fn pool(database: &Database) -> Option<&sqlx::Pool<Self>> {
@@ -99,9 +110,26 @@ macro_rules! tx_database {
 }
 
 // A deferred transaction that turns into a writing one fails at once when another writes.
-tx_database!("sqlite", Sqlite, "BEGIN IMMEDIATE", Commit);
-tx_database!("postgres", Postgres, "BEGIN", Statement);
-tx_database!("mysql", MySql, "BEGIN", Row);
+tx_database!("sqlite", Sqlite, begin_immediate, Commit);
+tx_database!("postgres", Postgres, begin_fenced, Statement);
+tx_database!("mysql", MySql, begin_plainly, Row);
+
+#[cfg(feature = "sqlite")]
+fn begin_immediate(_idle_max: Duration) -> Cow<'static, str> {
+    "BEGIN IMMEDIATE".into()
+}
+
+#[cfg(feature = "mysql")]
+fn begin_plainly(_idle_max: Duration) -> Cow<'static, str> {
+    "BEGIN".into()
+}
+
+/// A process that is stopped, or whose machine is gone without a word, keeps the inbox rows of what it was handling locked; whoever takes over waits for them.
+#[cfg(feature = "postgres")]
+fn begin_fenced(idle_max: Duration) -> Cow<'static, str> {
+    let idle_ms = idle_max.as_millis().min(IDLE_MS_MAX);
+    format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}").into()
+}
 
 /// An open transaction; dropped, it is rolled back.
 struct OpenTransaction<Db: TxDatabase> {
@@ -137,14 +165,20 @@ impl<Db: TxDatabase> Drop for Beginning<'_, Db> {
 
 impl<Db: TxDatabase> OpenTransaction<Db> {
     /// Begins a transaction.
-    async fn begin(inbox: &Inbox, group: String, slot: &WorkSlot) -> Result<Self, StoreError> {
+    async fn begin(
+        inbox: &Inbox,
+        shared: &HandlerShared,
+        slot: &WorkSlot,
+    ) -> Result<Self, StoreError> {
         let refused = || StoreError::Refused {
             reason: wrong_database::<Db>(inbox),
         };
         let pool = Db::pool(inbox.database()).ok_or_else(refused)?.clone();
         let turn = inbox.database().turn().await;
+        let begin = Db::begin(shared.time_limit.saturating_add(SQL_IDLE_GRACE));
+        let begin = AssertSqlSafe(begin.into_owned());
         let mut beginning = Beginning::<Db> {
-            future: Some(Box::pin(async move { pool.begin_with(Db::BEGIN).await })),
+            future: Some(Box::pin(async move { pool.begin_with(begin).await })),
             slot,
             inbox,
         };
@@ -157,7 +191,7 @@ impl<Db: TxDatabase> OpenTransaction<Db> {
         Ok(Self {
             tx,
             inbox: inbox.clone(),
-            group,
+            group: shared.group.as_str().to_owned(),
             key: None,
             _turn: turn,
         })
@@ -230,8 +264,7 @@ impl<Db: TxDatabase> Tx<Db> {
             inbox_of::<Db>(&first.shared.states).map_err(HandlerError::permanent_message)?;
         first.work.lend().permanent()?;
         let mut lending = Lending(Some(&first.work));
-        let group = first.shared.group.as_str().to_owned();
-        let mut open = OpenTransaction::<Db>::begin(&inbox, group, &first.work).await?;
+        let mut open = OpenTransaction::<Db>::begin(&inbox, &first.shared, &first.work).await?;
         let admissions = open.admit(deliveries).await?;
         if !admissions.contains(&Admission::New) {
             return Ok(None);

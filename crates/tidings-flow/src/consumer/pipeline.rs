@@ -214,6 +214,7 @@ impl Pipeline {
             group: self.group.clone(),
             states: self.states.clone(),
             shutdown: self.shutdown.clone(),
+            time_limit: self.config.time_limit,
         })
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 use tidings_core::extract::{Emit, HandlerErrorKind, HandlerShared, Metadata, Shutdown, State};
 use tidings_core::store::WorkSlot;
 use tidings_core::{Envelope, EnvelopeParts, Event, Payload};
@@ -40,6 +41,7 @@ fn context(envelope: Envelope) -> HandlerContext {
             group: "inventory".parse().unwrap(),
             states,
             shutdown: Shutdown::default(),
+            time_limit: Duration::from_secs(30),
         }),
     }
 }

@@ -167,6 +167,7 @@ fn context(envelope: Envelope) -> HandlerContext {
             group: "inventory".parse().unwrap(),
             states: States::default(),
             shutdown: Shutdown::default(),
+            time_limit: Duration::from_secs(30),
         }),
     }
 }
