@@ -106,6 +106,12 @@ impl<H: Clone> Incoming<H> {
         inner.hold_from.get_or_insert(end);
     }
 
+    /// Holds everything back that was not handed out yet.
+    #[cfg(feature = "nats")]
+    pub(crate) fn hold_all(&self) {
+        self.lock().hold_from = Some(0);
+    }
+
     /// Lets everything be handed out that was held.
     #[cfg(feature = "nats")]
     pub(crate) fn stop_holding(&self) {

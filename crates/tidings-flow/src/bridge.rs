@@ -107,6 +107,7 @@ pub async fn bridge(
         group: config.group.clone(),
         patterns: config.patterns.clone(),
         start: config.start,
+        single_instance: true,
     };
     let Subscription {
         mut receive,

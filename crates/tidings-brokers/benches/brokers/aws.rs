@@ -101,6 +101,7 @@ impl Server {
             group: GROUP.parse()?,
             patterns: vec![Pattern::everything()],
             start: StartAt::Latest,
+            single_instance: false,
         };
         let request = TopologyRequest {
             groups: &[group],

@@ -66,6 +66,7 @@ impl Server {
             group: GROUP.parse()?,
             patterns: vec![Pattern::everything()],
             start: StartAt::Earliest,
+            single_instance: false,
         };
         broker
             .topology(TopologyRequest {

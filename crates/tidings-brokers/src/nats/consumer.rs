@@ -60,8 +60,10 @@ pub(super) async fn subscribe(
     };
     // What an instance before us had and did not settle comes only after the wait for its acknowledgement; until then nothing newer may pass it.
     let hold_from = found
+        .as_ref()
         .filter(|info| info.num_ack_pending > 0)
         .map(|info| info.delivered.stream_sequence + 1);
+    let delivered = found.map_or(0, |info| info.delivered.consumer_sequence);
     let incoming = Arc::new(Incoming::new(
         &link.config.stream,
         hold_from,
@@ -73,7 +75,8 @@ pub(super) async fn subscribe(
         incoming: Arc::clone(&incoming),
     });
     let (stop, stopped) = watch::channel(());
-    let keeper = keeper::spawn(Arc::clone(&shared), consumer, stopped);
+    let alone = request.single_instance.then_some(delivered);
+    let keeper = keeper::spawn(Arc::clone(&shared), consumer, alone, stopped);
     let member = Arc::new(Member {
         shared,
         stop: std::sync::Mutex::new(Some((stop, keeper))),

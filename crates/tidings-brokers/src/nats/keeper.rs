@@ -48,10 +48,11 @@ impl Shared {
     }
 }
 
-/// Starts the keeper of a subscription; it ends when `stopped` closes.
+/// Starts the keeper of a subscription; it ends when `stopped` closes. `alone` is the number of the last delivery so far, where nobody else should get any.
 pub(super) fn spawn(
     shared: Arc<Shared>,
     consumer: PullConsumer,
+    alone: Option<u64>,
     stopped: watch::Receiver<()>,
 ) -> JoinHandle<()> {
     let keeper = Keeper {
@@ -61,6 +62,7 @@ pub(super) fn spawn(
         consumer,
         inbox: None,
         asked_for: 0,
+        alone,
     };
     #[expect(
         clippy::disallowed_methods,
@@ -79,6 +81,8 @@ struct Keeper {
     asked_for: usize,
     /// The number of the connection, as far as it was looked at.
     connects: u64,
+    /// The number of the last delivery that came here, where nobody else should get any.
+    alone: Option<u64>,
     /// When what is held back goes on, come what may.
     hold_end: Pin<Box<Sleep>>,
 }
@@ -258,12 +262,37 @@ impl Keeper {
         result
     }
 
-    fn insert(&self, messages: Vec<async_nats::Message>) {
-        let link = &self.shared.link;
-        let decoded = messages
-            .into_iter()
-            .filter_map(|message| decode(link, message));
-        self.shared.incoming.insert(decoded.collect());
+    fn insert(&mut self, messages: Vec<async_nats::Message>) {
+        let link = Arc::clone(&self.shared.link);
+        let mut taken = Vec::new();
+        for message in messages {
+            let Some((number, delivery)) = decode(&link, message) else {
+                continue;
+            };
+            self.notice_gap(number);
+            taken.push(delivery);
+        }
+        self.shared.incoming.insert(taken);
+    }
+
+    /// Deliveries are numbered by the server, whoever gets them. One that did not come here went to an instance before this one, which stands still or is gone without a word, as long as what it
+    /// had asked for is open. It is delivered again after its wait; until then nothing newer may pass it.
+    fn notice_gap(&mut self, number: u64) {
+        let Some(last) = self.alone.replace(number) else {
+            self.alone = None;
+            return;
+        };
+        if number > last + 1 {
+            tracing::debug!(
+                group = self.shared.consumer,
+                number,
+                last,
+                "deliveries went elsewhere"
+            );
+            self.hold_end = Box::pin(sleep(hold_time(&self.shared.link)));
+            // It may be older than what came here again.
+            self.shared.incoming.hold_all();
+        }
     }
 
     /// A message of the server about one of our requests.
@@ -368,16 +397,17 @@ impl Keeper {
     }
 }
 
-/// The place of a message, the delivery that it is, and where to settle it; nothing if it is no message of a stream.
-fn decode(link: &Link, message: async_nats::Message) -> Option<(u64, Delivery, Subject)> {
+/// The number of a delivery; its place, what it is, and where to settle it; nothing if it is no message of a stream.
+fn decode(link: &Link, message: async_nats::Message) -> Option<(u64, (u64, Delivery, Subject))> {
     let reply = message.reply.clone()?;
     let message = Message {
         message,
         context: link.jetstream.clone(),
     };
-    let (sequence, published, times) = {
+    let (number, sequence, published, times) = {
         let info = message.info().ok()?;
         (
+            info.consumer_sequence,
             info.stream_sequence,
             timestamp(info.published),
             info.delivered,
@@ -403,5 +433,5 @@ fn decode(link: &Link, message: async_nats::Message) -> Option<(u64, Delivery, S
         problem: carried.problem,
         redelivered: times > 1,
     };
-    Some((sequence, delivery, reply))
+    Some((number, (sequence, delivery, reply)))
 }

@@ -64,6 +64,7 @@ pub(crate) fn group(name: &str, patterns: &[&str]) -> SubscribeRequest {
             .map(|text| text.parse().expect("a pattern"))
             .collect(),
         start: StartAt::Earliest,
+        single_instance: false,
     }
 }
 

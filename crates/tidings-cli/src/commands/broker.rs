@@ -68,6 +68,7 @@ pub(crate) async fn run(
             group: group.clone(),
             patterns: follow::patterns(&arguments.types, false),
             start: StartAt::Earliest,
+            single_instance: false,
         })
         .collect();
     let items = look(&location, &groups, ensure).await?;

@@ -28,6 +28,9 @@ pub struct SubscribeRequest {
     pub patterns: Vec<Pattern>,
     /// Where it begins if it is new.
     pub start: StartAt,
+    /// Whether one instance at a time works for it and counts on the order of keys: a broker that gives something to an instance before this one, which is gone or stands still, hands out nothing
+    /// newer until that has come here. Brokers that keep order across instances need not be told.
+    pub single_instance: bool,
 }
 
 /// The part of a broker that a delivery belongs to: a partition, a queue; the embedded log has one.

@@ -217,6 +217,7 @@ impl ConsumerBuilder {
             group: self.group.clone(),
             patterns: self.patterns().cloned().collect(),
             start: self.config.start,
+            single_instance: self.config.single_instance && !self.config.unordered,
         };
         let subscription = self.broker.subscribe(&request).await?;
         let classes: Vec<CallSize> = std::iter::once(CallSize::One)

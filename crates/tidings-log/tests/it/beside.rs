@@ -13,6 +13,7 @@ fn request() -> SubscribeRequest {
         group: "billing".parse().unwrap(),
         patterns: vec!["order.*".parse().unwrap()],
         start: StartAt::Earliest,
+        single_instance: false,
     }
 }
 

@@ -178,7 +178,7 @@ proptest! {
     fn the_cursor_never_passes_what_is_not_settled(steps in steps()) {
         let disk = FaultyDisk::new();
         let mut broker = LogBroker::open(on_faulty(&disk)).unwrap();
-        let request = SubscribeRequest { group: "g".parse().unwrap(), patterns: vec!["**".parse().unwrap()], start: StartAt::Earliest };
+        let request = SubscribeRequest { group: "g".parse().unwrap(), patterns: vec!["**".parse().unwrap()], start: StartAt::Earliest, single_instance: false };
         let mut group = block_on(broker.subscribe(&request)).unwrap();
         let mut settled: BTreeSet<u64> = BTreeSet::new();
         let mut open: BTreeMap<u64, bool> = BTreeMap::new();

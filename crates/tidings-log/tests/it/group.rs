@@ -10,6 +10,7 @@ fn request(start: StartAt) -> SubscribeRequest {
         group: "group".parse().unwrap(),
         patterns: vec!["order.*".parse().unwrap()],
         start,
+        single_instance: false,
     }
 }
 

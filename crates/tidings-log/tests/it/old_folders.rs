@@ -34,6 +34,7 @@ fn request(group: &str, pattern: &str) -> SubscribeRequest {
         group: group.parse().unwrap(),
         patterns: vec![pattern.parse().unwrap()],
         start: StartAt::Earliest,
+        single_instance: false,
     }
 }
 

@@ -92,6 +92,7 @@ fn a_torn_write_of_a_cursor_leaves_the_one_that_was_flushed() {
         group: "g".parse().unwrap(),
         patterns: vec!["**".parse().unwrap()],
         start: StartAt::Earliest,
+        single_instance: false,
     };
     let mut group = block_on(broker.subscribe(&request)).unwrap();
     let taken = receive(&mut group, 20);

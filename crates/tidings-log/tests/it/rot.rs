@@ -371,6 +371,7 @@ fn a_lost_or_rotten_cursor_makes_a_group_begin_again_and_never_skips() {
         group: "g".parse().unwrap(),
         patterns: vec!["**".parse().unwrap()],
         start: StartAt::Earliest,
+        single_instance: false,
     };
     let mut group = block_on(broker.subscribe(&request)).unwrap();
     let taken = crate::driver::receive(&mut group, 4);
@@ -418,6 +419,7 @@ fn a_group_is_told_of_damage_once_and_goes_on_behind_it() {
         group: "g".parse().unwrap(),
         patterns: vec!["**".parse().unwrap()],
         start: StartAt::Earliest,
+        single_instance: false,
     };
     let mut group = block_on(broker.subscribe(&request)).unwrap();
 

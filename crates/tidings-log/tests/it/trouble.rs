@@ -21,6 +21,7 @@ fn everything(group: &str) -> SubscribeRequest {
         group: group.parse().unwrap(),
         patterns: vec!["**".parse().unwrap()],
         start: StartAt::Earliest,
+        single_instance: false,
     }
 }
 

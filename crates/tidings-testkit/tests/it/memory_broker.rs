@@ -35,6 +35,7 @@ fn request(start: StartAt) -> SubscribeRequest {
         group: name(),
         patterns: vec!["order.*".parse().unwrap()],
         start,
+        single_instance: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Trouble on the way to a server: connections that are lost or swallow everything, servers that are not there or refuse.
 
 use super::*;
+use futures_util::StreamExt as _;
 
 #[tokio::test]
 async fn a_lost_connection_loses_nothing_and_doubles_nothing_that_was_settled() {
@@ -196,4 +197,64 @@ async fn nothing_newer_passes_what_a_lost_connection_swallowed() {
     publish(&fixture.broker, &[event("a.b", "k", 10)]).await;
     let expected: Vec<String> = (1..=10).map(|number| format!("k-{number}")).collect();
     assert_eq!(ids(&receive(&mut joined, 10).await), expected);
+}
+
+/// A group whose only instance stands still: it has received these events, has asked for one more, and will settle nothing.
+async fn stopped(
+    fixture: &Fixture,
+    request: &SubscribeRequest,
+    received: &[Envelope],
+) -> async_nats::jetstream::consumer::pull::Batch {
+    fixture.broker.subscribe(request).await.unwrap();
+    let context = fixture.client().await;
+    let stream = context.get_stream(&fixture.stream).await.unwrap();
+    let consumer: async_nats::jetstream::consumer::PullConsumer =
+        stream.get_consumer(request.group.as_str()).await.unwrap();
+    let ask = |events| consumer.batch().max_messages(events).expires(DEADLINE);
+    if !received.is_empty() {
+        publish(&fixture.broker, received).await;
+        let messages = ask(received.len()).messages().await.unwrap();
+        assert_eq!(messages.count().await, received.len());
+    }
+    ask(1).messages().await.unwrap()
+}
+
+fn alone() -> SubscribeRequest {
+    SubscribeRequest {
+        single_instance: true,
+        ..group("g", &["**"])
+    }
+}
+
+#[tokio::test]
+async fn what_goes_to_an_instance_that_stands_still_comes_before_what_is_newer() {
+    let Some(fixture) = Fixture::new("stands-still").await else {
+        return;
+    };
+    let mut stopped = stopped(&fixture, &alone(), &[]).await;
+    let mut joined = fixture.broker.subscribe(&alone()).await.unwrap();
+
+    publish(&fixture.broker, &[event("a.b", "k", 0)]).await;
+    let lost = tokio::time::timeout(DEADLINE, stopped.next()).await;
+    assert!(lost.unwrap().is_some(), "the first event goes elsewhere");
+    publish(&fixture.broker, &[event("a.b", "k", 1)]).await;
+
+    let deliveries = receive(&mut joined, 2).await;
+    assert_eq!(ids(&deliveries), ["k-0", "k-1"]);
+}
+
+#[tokio::test]
+async fn what_comes_again_is_in_order_although_some_of_it_goes_to_an_instance_that_stands_still() {
+    let Some(fixture) = Fixture::new("stands-still-again").await else {
+        return;
+    };
+    let received = [0, 1, 2].map(|number| event("a.b", "k", number));
+    let mut stopped = stopped(&fixture, &alone(), &received).await;
+    let mut joined = fixture.broker.subscribe(&alone()).await.unwrap();
+
+    let lost = tokio::time::timeout(DEADLINE, stopped.next()).await;
+    assert!(lost.unwrap().is_some(), "one comes again elsewhere");
+
+    let deliveries = receive(&mut joined, 3).await;
+    assert_eq!(ids(&deliveries), ["k-0", "k-1", "k-2"]);
 }

@@ -46,6 +46,7 @@ fn join(broker: &LogBroker, group: &str) -> Result<Subscription, BrokerError> {
         group: group.parse().unwrap(),
         patterns: vec!["**".parse().unwrap()],
         start: StartAt::Earliest,
+        single_instance: false,
     }))
 }
 

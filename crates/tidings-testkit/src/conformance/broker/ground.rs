@@ -76,6 +76,7 @@ impl Ground {
             group: self.group(group),
             patterns: vec![pattern("order.*")],
             start: StartAt::Earliest,
+            single_instance: false,
         }
     }
 
