@@ -37,6 +37,13 @@ mod demo;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod demo_on_brokers;
 mod documented;
+#[cfg(all(
+    feature = "nats",
+    feature = "kafka",
+    feature = "rabbitmq",
+    feature = "postgres"
+))]
+mod effects;
 mod explain;
 #[cfg(all(
     feature = "nats",
@@ -60,6 +67,7 @@ mod ledger;
 mod look_ups;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod moving;
+mod own_server;
 mod real_data;
 mod redrive;
 mod relay;
@@ -88,6 +96,13 @@ mod shared_folder;
     feature = "postgres"
 ))]
 mod shared_store;
+#[cfg(all(
+    feature = "nats",
+    feature = "kafka",
+    feature = "rabbitmq",
+    feature = "postgres"
+))]
+mod stopped;
 mod table;
 #[cfg(feature = "webhook")]
 mod webhook;

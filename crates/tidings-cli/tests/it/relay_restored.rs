@@ -2,7 +2,8 @@
 
 use crate::command::{Place, until};
 use crate::relay_load::postgres_program;
-use crate::relay_trouble::{Arrived, OwnServer};
+use crate::own_server::OwnServer;
+use crate::relay_trouble::Arrived;
 use crate::table::{Kind, Table, is_left_out, kinds};
 use std::path::Path;
 use std::process::Command;
@@ -74,7 +75,7 @@ fn a_dump_that_is_restored_in_a_fresh_cluster_is_relayed_from_where_it_was() {
         dump.path(),
     );
 
-    let server = OwnServer::start(Kind::Postgres, 40);
+    let server = OwnServer::start("postgres", 40);
     let url = server.url();
     run(
         "psql",

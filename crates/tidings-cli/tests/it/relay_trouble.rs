@@ -1,18 +1,20 @@
 //! What happens around a relay: it is stopped for longer than its lease and goes on, its database server dies under it, its connections are forgotten by whatever lies between.
 
 use crate::command::{Place, Running, tidings, until};
+use crate::own_server::OwnServer;
 use crate::table::{Kind, Table, kinds};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidings_testkit::proxy::FaultProxy;
 
 /// How long a stopped process is listened to, for what it had said before.
 const QUIET: Duration = Duration::from_millis(300);
+/// Of the servers that are killed here.
+const PORT_SHIFT: u16 = 30;
 
 /// Servers with several clients; a stopped process that holds the lock of a SQLite file stops everybody.
 fn servers() -> impl Iterator<Item = Kind> {
@@ -166,68 +168,18 @@ fn goes_on_without_its_connections(kind: Kind) {
     arrived.assert_whole(5, 100);
 }
 
-/// A server of a test's own, which it may kill.
-pub(crate) struct OwnServer {
-    name: &'static str,
-    port_shift: i32,
-    folder: tempfile::TempDir,
-}
-
-impl OwnServer {
-    /// Each test shifts the ports by a number of its own.
-    pub(crate) fn start(kind: Kind, port_shift: i32) -> Self {
-        let name = match kind {
-            Kind::Postgres => "postgres",
-            Kind::MariaDb => "mariadb",
-            Kind::Sqlite => unreachable!("a file has no server"),
-        };
-        let server = Self {
-            name,
-            port_shift,
-            folder: tempfile::tempdir().unwrap(),
-        };
-        server.services(&["up", name]);
-        server
-    }
-
-    /// `cargo xtask services` at a place of its own.
-    fn services(&self, arguments: &[&str]) -> String {
-        let shift = std::env::var("TIDINGS_SERVICES_PORT_SHIFT").unwrap_or_default();
-        let shift = shift.parse().unwrap_or(0) + self.port_shift;
-        let output = Command::new(env!("CARGO"))
-            .args(["run", "--quiet", "--package", "xtask", "--", "services"])
-            .args(arguments)
-            .env("TIDINGS_SERVICES_DIR", self.folder.path())
-            .env("TIDINGS_SERVICES_PORT_SHIFT", i32::to_string(&shift))
-            .env_remove("TIDINGS_TEST_POSTGRES_URL")
-            .env_remove("TIDINGS_TEST_MYSQL_URL")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    pub(crate) fn url(&self) -> String {
-        let status = self.services(&["status", "-o", "json", self.name]);
-        let status: Value = serde_json::from_str(&status).unwrap();
-        status[0]["url"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for OwnServer {
-    fn drop(&mut self) {
-        self.services(&["down", self.name]);
-    }
-}
-
 #[test]
 fn a_database_server_that_is_killed_and_comes_back_is_relayed_on_by_the_same_process() {
     for kind in servers() {
         if crate::table::is_left_out(kind) {
             continue;
         }
-        let server = OwnServer::start(kind, 30);
+        let name = match kind {
+            Kind::Postgres => "postgres",
+            Kind::MariaDb => "mariadb",
+            Kind::Sqlite => unreachable!("a file has no server"),
+        };
+        let server = OwnServer::start(name, PORT_SHIFT);
         let table = Table::seed_at(kind, server.url());
         let place = Place::new();
         table.place_orders(10, 200);
@@ -237,9 +189,9 @@ fn a_database_server_that_is_killed_and_comes_back_is_relayed_on_by_the_same_pro
             .start();
         until("it works", || table.sent() > 100);
 
-        server.services(&["kill", "-9", server.name]);
+        server.kill();
         running.heard("warning:");
-        server.services(&["up", server.name]);
+        server.up();
         until("all are marked", || table.sent_if_known() == Some(2_000));
 
         drop(running);
