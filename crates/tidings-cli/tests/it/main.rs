@@ -86,6 +86,13 @@ mod schedule;
     feature = "postgres"
 ))]
 mod schedule_run;
+#[cfg(all(
+    feature = "nats",
+    feature = "kafka",
+    feature = "rabbitmq",
+    feature = "postgres"
+))]
+mod servers_killed;
 // `cfg(test)` is always set here; it tells clippy that what talks to the test is test code, too.
 #[cfg(test)]
 mod shared_folder;
