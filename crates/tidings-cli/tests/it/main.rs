@@ -37,6 +37,8 @@ mod demo;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod demo_on_brokers;
 mod documented;
+// `cfg(test)` is always set here; it tells clippy that what talks to the test is test code, too.
+#[cfg(test)]
 #[cfg(all(
     feature = "nats",
     feature = "kafka",
@@ -67,6 +69,7 @@ mod ledger;
 mod look_ups;
 #[cfg(all(feature = "nats", feature = "kafka", feature = "rabbitmq"))]
 mod moving;
+#[allow(dead_code, reason = "each feature needs some of it")]
 mod own_server;
 mod real_data;
 mod redrive;
@@ -93,7 +96,7 @@ mod schedule_run;
     feature = "postgres"
 ))]
 mod servers_killed;
-// `cfg(test)` is always set here; it tells clippy that what talks to the test is test code, too.
+// As above.
 #[cfg(test)]
 mod shared_folder;
 #[cfg(all(

@@ -49,13 +49,13 @@ impl OwnServer {
     fn services(&self, arguments: &[&str]) -> String {
         let shift = std::env::var("TIDINGS_SERVICES_PORT_SHIFT").unwrap_or_default();
         let shift = shift.parse().unwrap_or(0) + self.port_shift;
-        let mut command = Command::new(env!("CARGO"));
+        let mut command = xtask();
         for variable in ["POSTGRES", "MYSQL", "RABBITMQ", "NATS", "KAFKA", "AWS"] {
             // These name the servers of the other tests.
             command.env_remove(format!("TIDINGS_TEST_{variable}_URL"));
         }
         let output = command
-            .args(["run", "--quiet", "--package", "xtask", "--", "services"])
+            .arg("services")
             .args(arguments)
             .env("TIDINGS_SERVICES_DIR", self.folder.path())
             .env("TIDINGS_SERVICES_PORT_SHIFT", u16::to_string(&shift))
@@ -71,6 +71,16 @@ impl Drop for OwnServer {
     fn drop(&mut self) {
         self.services(&["down", self.name]);
     }
+}
+
+/// The program itself where it is named: cargo waits for other builds.
+fn xtask() -> Command {
+    if let Some(program) = std::env::var_os("TIDINGS_XTASK") {
+        return Command::new(program);
+    }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--package", "xtask", "--"]);
+    cargo
 }
 
 /// What is installed for the other servers need not be installed again.
