@@ -5,7 +5,7 @@ use crate::own_server::OwnServer;
 use crate::table::{Kind, Table, kinds};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead as _, BufReader};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -28,6 +28,13 @@ pub(crate) struct Arrived(Arc<Mutex<Vec<(String, String, u64)>>>);
 impl Arrived {
     fn count(&self) -> usize {
         self.0.lock().unwrap().len()
+    }
+
+    /// Events that arrived once or more often.
+    fn different(&self) -> usize {
+        let arrived = self.0.lock().unwrap();
+        let ids: HashSet<&str> = arrived.iter().map(|(_, id, _)| id.as_str()).collect();
+        ids.len()
     }
 
     fn add(&self, event: &Value) {
@@ -128,6 +135,8 @@ fn a_relay_that_was_stopped_beyond_its_lease_sends_nothing_out_of_order_when_it_
         signal(&first, Signal::CONT);
         first.heard("lease was lost");
         until("all are marked", || table.sent() == 4_000);
+        // What was said is heard a little later.
+        until("all are heard", || arrived.different() == 4_000);
 
         let doubles = arrived.assert_whole(KEYS as usize, 400);
         // What the first had sent and could not mark, and no more.
