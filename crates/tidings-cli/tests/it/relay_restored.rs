@@ -1,8 +1,8 @@
 //! A database is dumped and restored in a fresh cluster, where transaction numbers begin anew: a relay goes on from where it was.
 
 use crate::command::{Place, until};
-use crate::relay_load::postgres_program;
 use crate::own_server::OwnServer;
+use crate::relay_load::postgres_program;
 use crate::relay_trouble::Arrived;
 use crate::table::{Kind, Table, is_left_out, kinds};
 use std::path::Path;
