@@ -315,7 +315,6 @@ fn everything_at_once(policy: KeyPolicy, until_empty: bool) -> Scope {
         publish_faults: 1,
         policy,
         until_empty,
-        restarts: usize::from(LARGE),
         ..Scope::default()
     }
 }
