@@ -205,18 +205,21 @@ async fn stopped(
     request: &SubscribeRequest,
     received: &[Envelope],
 ) -> async_nats::jetstream::consumer::pull::Batch {
-    fixture.broker.subscribe(request).await.unwrap();
+    let joined = fixture.broker.subscribe(request).await;
+    drop(joined.expect("a group"));
     let context = fixture.client().await;
-    let stream = context.get_stream(&fixture.stream).await.unwrap();
-    let consumer: async_nats::jetstream::consumer::PullConsumer =
-        stream.get_consumer(request.group.as_str()).await.unwrap();
+    let stream = context.get_stream(&fixture.stream).await.expect("a stream");
+    let consumer: async_nats::jetstream::consumer::PullConsumer = stream
+        .get_consumer(request.group.as_str())
+        .await
+        .expect("a consumer");
     let ask = |events| consumer.batch().max_messages(events).expires(DEADLINE);
     if !received.is_empty() {
         publish(&fixture.broker, received).await;
-        let messages = ask(received.len()).messages().await.unwrap();
+        let messages = ask(received.len()).messages().await.expect("an answer");
         assert_eq!(messages.count().await, received.len());
     }
-    ask(1).messages().await.unwrap()
+    ask(1).messages().await.expect("an answer")
 }
 
 fn alone() -> SubscribeRequest {
