@@ -11,6 +11,7 @@ mod facts;
 mod failures;
 mod failures_conformance;
 mod hazards;
+mod migrations;
 mod opening;
 mod optional_columns;
 mod other_ways;
