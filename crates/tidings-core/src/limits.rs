@@ -442,8 +442,8 @@ pub const KAFKA_PENDING_BYTES_MAX: usize = 8_388_608;
 pub const KAFKA_ROOM_WAIT: Duration = Duration::from_millis(100);
 /// Kibibytes that a consumer of Kafka fetches ahead.
 pub const KAFKA_FETCH_AHEAD_KIBIBYTES: u32 = 8_192;
-/// How long leaving a group may take.
-pub const KAFKA_LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long leaving a group may take: the group may be dealt out anew just then, with requests about offsets, the wait for handlers, and a last commit.
+pub const KAFKA_LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Somebody else may have scheduled an event: a scheduler looks this often.
 pub const SCHEDULE_TICK: Duration = Duration::from_secs(1);
 /// While its store does not answer, a scheduler looks this rarely at the rarest.
