@@ -75,7 +75,7 @@ fn a_dump_that_is_restored_in_a_fresh_cluster_is_relayed_from_where_it_was() {
         dump.path(),
     );
 
-    let server = OwnServer::start("postgres", 40);
+    let server = OwnServer::start("postgres", 70);
     let url = server.url();
     run(
         "psql",

@@ -8,16 +8,12 @@ use crate::table::{Kind, Table, is_left_out};
 use fastrand::Rng;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 const LANES: usize = 8;
 /// So many more effects are seen between two faults.
 const EFFECTS_BETWEEN_FAULTS: u64 = 2 * LANES as u64;
 /// Looks at the books between two redrives.
 const LOOKS_BETWEEN_REDRIVES: u32 = 100;
-
-/// Guards the processors: one of these at a time.
-static ONE: Mutex<()> = Mutex::new(());
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
@@ -243,7 +239,7 @@ fn failing_on(test: &'static str, name: &'static str, shift: u16, parameters: &s
         );
         return;
     }
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = effects::one_at_a_time();
     let mut stage = Stage::new(test, name, shift, parameters, fall);
     stage.run();
     stage.assert_exact();

@@ -168,6 +168,7 @@ fn stopped_on(broker: Option<Broker>, parameters: &str, test: &'static str) {
     if effects::is_played() {
         return;
     }
+    let _one = effects::one_at_a_time();
     if let Some(stage) = stage(broker, parameters, test, None) {
         run(stage, rounds());
     }
@@ -227,6 +228,7 @@ fn a_late_effect_without_an_inbox_row_is_found() {
     }
     let test = "stopped::a_late_effect_without_an_inbox_row_is_found";
     let bug = Some(Bug::WithoutInbox);
+    let _one = effects::one_at_a_time();
     let Some(stage) = stage(kafka(), "&session_timeout=6", test, bug) else {
         return;
     };

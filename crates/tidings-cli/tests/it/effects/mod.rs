@@ -9,8 +9,17 @@ pub(crate) use publisher::Publisher;
 
 use crate::table::Table;
 use application::{POISON, POISON_FIRST};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidings::prelude::*;
+
+/// Guards the processors: one group whose processes are stopped or killed at a time, each has several programs, and servers, to itself.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Waits for its turn.
+pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Rounds of events that may be published and not handled.
 const AHEAD: u64 = 20;
