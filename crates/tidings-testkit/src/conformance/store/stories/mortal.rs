@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tidings_core::extract::HandlerError;
 use tidings_core::store::{
     Decision, Due, FailureChange, FailureState, FailureStore, LaneId, OpenCircuit, ParkedDelivery,
@@ -171,15 +170,6 @@ impl FailureStore for MortalStore {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<ParkedDelivery>, StoreError>> {
         self.inner.rows(group, lane, limit)
-    }
-
-    fn lead<'a>(
-        &'a self,
-        _group: &'a str,
-        _owner: &'a str,
-        _lease: Duration,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async { Ok(true) })
     }
 
     fn tell_circuit<'a>(
