@@ -1,15 +1,18 @@
 //! A transaction of our own over several statements, whatever the database.
 
-use crate::database::{Database, Held};
+use crate::database::{Database, Held, answered};
 use crate::dialect::Kind;
 use crate::driver::{Bind, Connection, Row};
 use crate::error::{Access, Moment, store_error};
 use crate::many::{ManyStatement, Values};
 use crate::statement::Statement;
+use tidings_core::limits::SQL_CHANGE_IDLE_MAX;
 use tidings_core::store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// An open transaction; dropped, its connection is closed, so that nobody borrows one that is inside a transaction.
+///
+/// Each answer is waited for as long as a server that works may take, and a process that stands still inside it loses it on PostgreSQL: others wait for the rows that it locked.
 pub(crate) struct Changing<'d> {
     database: &'d Database,
     access: Access<'static>,
@@ -33,9 +36,11 @@ impl<'d> Changing<'d> {
             held: Some(held),
             _turn: turn,
         };
+        let idle_ms = SQL_CHANGE_IDLE_MAX.as_millis();
+        let fenced = format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}");
         let scripts: &[&str] = match database.kind() {
             Kind::Sqlite => &["BEGIN IMMEDIATE"],
-            Kind::Postgres => &["BEGIN"],
+            Kind::Postgres => &[&fenced],
             // The gaps that its own default locks would make groups wait for each other.
             Kind::MySql => &[
                 "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
@@ -43,8 +48,7 @@ impl<'d> Changing<'d> {
             ],
         };
         for script in scripts {
-            let begun = changing.connection().run_script(script).await;
-            begun.map_err(|error| changing.error(&error, Moment::Connecting))?;
+            changing.run_script(script, Moment::Connecting).await?;
         }
         Ok(changing)
     }
@@ -69,8 +73,7 @@ impl<'d> Changing<'d> {
         values: &[(&str, Bind)],
     ) -> Result<u64, StoreError> {
         let binds = statement.binds(values);
-        let done = self.connection().execute(statement.sql(), &binds).await;
-        done.map_err(|error| self.error(&error, Moment::InTransaction))
+        self.execute_bound(statement.sql(), &binds).await
     }
 
     /// Runs a statement and answers its rows.
@@ -80,8 +83,7 @@ impl<'d> Changing<'d> {
         values: &[(&str, Bind)],
     ) -> Result<Vec<Row>, StoreError> {
         let binds = statement.binds(values);
-        let rows = self.connection().fetch(statement.sql(), &binds).await;
-        rows.map_err(|error| self.error(&error, Moment::InTransaction))
+        self.fetch_bound(statement.sql(), &binds).await
     }
 
     /// Runs a statement about many rows.
@@ -92,8 +94,7 @@ impl<'d> Changing<'d> {
         rows: &[Values],
     ) -> Result<(), StoreError> {
         for part in statement.parts(shared, rows) {
-            let done = self.connection().execute(part.sql, &part.binds).await;
-            done.map_err(|error| self.error(&error, Moment::InTransaction))?;
+            self.execute_bound(part.sql, &part.binds).await?;
         }
         Ok(())
     }
@@ -107,9 +108,7 @@ impl<'d> Changing<'d> {
     ) -> Result<Vec<Row>, StoreError> {
         let mut found = Vec::new();
         for part in statement.parts(shared, rows) {
-            let rows = self.connection().fetch(part.sql, &part.binds).await;
-            let mut rows = rows.map_err(|error| self.error(&error, Moment::InTransaction))?;
-            found.append(&mut rows);
+            found.append(&mut self.fetch_bound(part.sql, &part.binds).await?);
         }
         Ok(found)
     }
@@ -118,11 +117,28 @@ impl<'d> Changing<'d> {
     ///
     /// **Errors**: an [ambiguous](StoreError::may_have_happened) one may have committed.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        let committed = self.connection().run_script("COMMIT").await;
-        committed.map_err(|error| self.error(&error, Moment::Changing))?;
+        self.run_script("COMMIT", Moment::Changing).await?;
         // Given back: it is outside of every transaction again.
         drop(self.held.take());
         Ok(())
+    }
+
+    async fn execute_bound(&mut self, sql: &str, binds: &[Bind]) -> Result<u64, StoreError> {
+        let limit = self.database.answer_timeout();
+        let done = answered(limit, self.connection().execute(sql, binds)).await;
+        done.map_err(|error| self.error(&error, Moment::InTransaction))
+    }
+
+    async fn fetch_bound(&mut self, sql: &str, binds: &[Bind]) -> Result<Vec<Row>, StoreError> {
+        let limit = self.database.answer_timeout();
+        let rows = answered(limit, self.connection().fetch(sql, binds)).await;
+        rows.map_err(|error| self.error(&error, Moment::InTransaction))
+    }
+
+    async fn run_script(&mut self, script: &str, moment: Moment) -> Result<(), StoreError> {
+        let limit = self.database.answer_timeout();
+        let done = answered(limit, self.connection().run_script(script)).await;
+        done.map_err(|error| self.error(&error, moment))
     }
 
     fn error(&self, error: &sqlx::Error, moment: Moment) -> StoreError {

@@ -191,7 +191,7 @@ impl Database {
         take: &mut (dyn FnMut(Row) + Send),
     ) -> Result<(), StoreError> {
         let mut held = self.acquire().await?;
-        let limit = held.answer_timeout();
+        let limit = self.answer_timeout();
         let answer = answered(limit, held.connection().each(sql, binds, take)).await;
         held.used(&answer);
         answer.map_err(|error| store_error(self, &error, Moment::Reading, access))
@@ -221,10 +221,20 @@ impl Database {
     ) -> Result<u64, StoreError> {
         let _turn = self.turn_in_time().await;
         let mut held = self.acquire().await?;
-        let limit = held.answer_timeout();
+        let limit = self.answer_timeout();
         let answer = answered(limit, held.connection().execute(sql, binds)).await;
         held.used(&answer);
         answer.map_err(|error| store_error(self, &error, Moment::Changing, access))
+    }
+
+    /// How long an answer is waited for; a file always answers.
+    pub(crate) fn answer_timeout(&self) -> Option<Duration> {
+        match &self.inner.pool {
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(_) => None,
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => Some(SQL_ANSWER_TIMEOUT),
+        }
     }
 
     /// Waits for the turn to write, where the database has one writer.
@@ -278,16 +288,6 @@ impl Held {
 }
 
 impl Held {
-    /// How long an answer is waited for; a file always answers.
-    fn answer_timeout(&self) -> Option<Duration> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(_) => None,
-            #[cfg(any(feature = "postgres", feature = "mysql"))]
-            _ => Some(SQL_ANSWER_TIMEOUT),
-        }
-    }
-
     /// Takes note of what an answer says about the connection: one that did not answer in time is closed, not given back, because the answer may still
     /// come.
     fn used<T>(self, answer: &Result<T, sqlx::Error>) {
@@ -313,7 +313,7 @@ impl Held {
 
 /// Waits for an answer as long as a server that works may take. One that is gone without a word, behind a firewall that forgot the connection or an address
 /// that moved, would be waited for without an end.
-async fn answered<T>(
+pub(crate) async fn answered<T>(
     limit: Option<Duration>,
     asked: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {

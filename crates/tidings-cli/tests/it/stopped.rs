@@ -151,7 +151,7 @@ impl Stage {
         assert_eq!(effects::violations(&self.books), Vec::<String>::new());
     }
 
-    fn finish(self) {
+    fn finish(&self) {
         self.publisher.silence();
         self.until_complete();
         let published = [self.publisher.accepted(); LANES];
@@ -161,6 +161,28 @@ impl Stage {
         let workers = "SELECT DISTINCT worker FROM effect ORDER BY worker";
         let workers = self.books.texts(workers);
         eprintln!("{published:?} of each key by {workers:?}");
+    }
+}
+
+/// What a failure is looked into with.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let looks = [
+            "SELECT lane || ' is at ' || n FROM progress ORDER BY lane",
+            "SELECT worker || ' made ' || COUNT(*) FROM effect GROUP BY worker ORDER BY worker",
+            "SELECT event_id || ': ' || reason FROM tidings_dead_letter",
+            "SELECT application_name || ', ' || state || ' since ' || (clock_timestamp() - state_change) || ': ' || LEFT(query, 60) FROM pg_stat_activity WHERE datname = current_database()",
+        ];
+        for look in looks {
+            eprintln!("{}", self.books.texts(look).join("\n"));
+        }
+        eprintln!("{} rounds were accepted", self.publisher.accepted());
+        for Instance { name, running } in &self.instances {
+            eprintln!("{name} said: {}", running.said());
+        }
     }
 }
 

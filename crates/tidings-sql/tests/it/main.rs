@@ -27,5 +27,6 @@ mod schema;
 mod slow_destination;
 mod state_elsewhere;
 mod tls;
+mod vanished;
 mod verifying;
 mod watching;

@@ -95,6 +95,11 @@ pub(crate) fn is_played() -> bool {
         pool: None,
     };
     let has_bug = said(BUG) == format!("{:?}", Some(Bug::WithoutInbox));
+    // What is told goes where whoever looks into a failure finds it.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::DEBUG)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -275,13 +275,44 @@ pub(super) fn assert_effects_in_order(seen: &Seen, published: &[Envelope], given
         let before = before
             .filter(|it| it.key() == later.key() && !given_up.contains(&it.event_id()))
             .find(|it| succeeded.get(it.event_id()).is_none_or(|at| *at > began));
-        assert!(
-            before.is_none(),
-            "{} was begun before {} had succeeded",
+        let Some(before) = before else { continue };
+        panic!(
+            "{} was begun before {} had succeeded; of their key:\n{}",
             later.event_id(),
-            before.map_or("", |it| it.event_id())
+            before.event_id(),
+            story_between(seen, before, later)
         );
     }
+}
+
+/// What was seen of a key from the first attempt at one event on until another one was handled, for whoever looks into it.
+fn story_between(seen: &Seen, first: &Envelope, last: &Envelope) -> String {
+    let of_key = |id: &str| {
+        let of_event = |it: &&Handling| it.envelope.event_id() == id;
+        let begun = seen.begun.iter().find(of_event);
+        begun.is_some_and(|it| it.envelope.key() == first.key())
+    };
+    let begun = seen.begun.iter().map(|it| {
+        let (id, attempt) = (it.envelope.event_id(), it.attempt);
+        (it.at, id, format!("attempt {attempt} at {id}"))
+    });
+    let ended = seen.ended.iter().map(|it| {
+        let how = if it.success { "handled" } else { "failed" };
+        let id = it.event_id.as_str();
+        (it.at, id, format!("{id} {how}"))
+    });
+    let from = seen.attempts_at(first).first().map(|it| it.at);
+    let until = seen.ends_of(last).last().map(|(at, _)| *at);
+    let is_between =
+        |at| from.is_none_or(|from| at >= from) && until.is_none_or(|until| at <= until);
+    let mut lines: Vec<_> = begun.chain(ended).collect();
+    lines.retain(|(at, id, _)| is_between(*at) && of_key(id));
+    lines.sort();
+    let lines = lines.into_iter();
+    let lines: Vec<String> = lines
+        .map(|(at, _, what)| format!("{at:?}: {what}"))
+        .collect();
+    lines.join("\n")
 }
 
 /// Per key, events were begun for the first time in the order in which they were published.
