@@ -2,8 +2,9 @@
 
 moto answers each request in a thread of its own and guards next to nothing: two receivers are handed one message, or two
 messages of one group of a FIFO queue, and a message that comes while another is deleted can vanish. Of two messages of one
-group whose time ran out it hands out the second before the first; and an event whose source has a quote in it breaks its
-rules. AWS does none of that.
+group whose time ran out it hands out the second before the first; a receipt of a FIFO queue whose time is over still
+deletes or hides the message, also from who has it by now, and so sets free what comes behind it; and an event whose
+source has a quote in it breaks its rules. AWS does none of that.
 
 A long poll does not keep the door shut: it asks over and over without waiting, until its time has passed. While a request
 is inside, the clock stands still.
@@ -76,17 +77,34 @@ def without_wait(environ, body):
 
 
 def mend(door):
-    """Mends the order of FIFO queues and what rules send, and takes a detour out that changes no answer but that tests would
+    """Mends the order and the receipts of FIFO queues and what rules send, and takes a detour out that changes no answer but that tests would
     wait for: for the age of each message moto counts its whole queue four times over, by a clock that is slow itself.
     """
     parse = EventTemplateParser.parse
     receive_message = sqs.SQSBackend.receive_message
+    delete_message = sqs.SQSBackend.delete_message
+    change_message_visibility = sqs.SQSBackend.change_message_visibility
 
     def receive_in_order(backend, queue_name, *arguments, **named):
         # Before any of them is looked at: a group is free once all of its messages are that were handed out.
         pending = backend.get_queue(queue_name).pending_messages
         pending -= {message for message in pending if message.visible}
         return receive_message(backend, queue_name, *arguments, **named)
+
+    def look_at_receipt(backend, queue_name, receipt_handle):
+        queue = backend.get_queue(queue_name)
+        for message in queue._messages if queue.fifo_queue else ():
+            is_over = message.visible or message.receipt_handle != receipt_handle
+            if is_over and message.had_receipt_handle(receipt_handle):
+                raise sqs.ReceiptHandleIsInvalid()
+
+    def delete_in_time(backend, queue_name, receipt_handle):
+        look_at_receipt(backend, queue_name, receipt_handle)
+        delete_message(backend, queue_name, receipt_handle)
+
+    def hide_in_time(backend, queue_name, receipt_handle, visibility_timeout):
+        look_at_receipt(backend, queue_name, receipt_handle)
+        change_message_visibility(backend, queue_name, receipt_handle, visibility_timeout)
 
     def is_young(backend, queue_name, message):
         seconds = backend.get_queue(queue_name).message_retention_period
@@ -101,6 +119,8 @@ def mend(door):
     sqs.unix_time = lambda: door.now
     sqs.unix_time_millis = lambda: door.now * 1000
     sqs.SQSBackend.receive_message = receive_in_order
+    sqs.SQSBackend.delete_message = delete_in_time
+    sqs.SQSBackend.change_message_visibility = hide_in_time
     sqs.SQSBackend.is_message_valid_based_on_retention_period = is_young
     EventTemplateParser.parse = staticmethod(as_it_is)
 

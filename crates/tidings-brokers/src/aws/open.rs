@@ -175,9 +175,12 @@ impl Open {
         }
     }
 
-    /// The message at a place is ours until then.
-    pub(crate) fn extended(&mut self, place: u64, until: Duration) {
-        if let Some(held) = self.held.get_mut(&place) {
+    /// The message at a place is ours until then, said an answer that came now. One that came after its time had run out says nothing of the time in between, in which somebody else may have had what is
+    /// behind it.
+    pub(crate) fn extended(&mut self, place: u64, now: Duration, until: Duration) {
+        if let Some(held) = self.held.get_mut(&place)
+            && held.until > now
+        {
             held.until = until;
         }
     }
@@ -291,9 +294,10 @@ mod tests {
         let given = open.hand_out(1);
         let due = open.running_out(at(9), at(31));
         assert_eq!(due, [(0, "a".to_owned()), (1, "b".to_owned())]);
-        open.extended(0, at(60));
+        open.extended(0, at(29), at(60));
+        open.extended(1, at(30), at(60));
         assert!(!open.has_run_out(at(29)));
-        assert!(open.has_run_out(at(30)));
+        assert!(open.has_run_out(at(30)), "the answer came too late");
         assert_eq!(open.standing(given[0].0, at(60)), Standing::Stale);
 
         let receipts = open.lose(at(30));
@@ -315,7 +319,7 @@ mod tests {
         let due = open.running_out(at(9), at(31));
         assert_eq!(due, [(1, "b".to_owned())]);
         assert!(!open.holds(0) && open.holds(1));
-        open.extended(1, at(60));
+        open.extended(1, at(20), at(60));
         assert!(!open.has_run_out(at(40)), "its answer will tell");
 
         open.is_ending(given[0].0, false);

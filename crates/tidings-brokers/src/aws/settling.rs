@@ -44,12 +44,13 @@ impl Settle for Settling {
                 .map(|due| (due.receipt.clone(), due.time.unwrap_or_default()))
                 .collect();
             let kept = shared.parts.queue.hide(&receipts).await;
+            let answered = shared.parts.clock.elapsed();
             for (due, outcome) in hidden.into_iter().zip(kept) {
                 let answer = match (due.time, outcome) {
                     (Some(time), Ok(())) => {
                         let mut state = shared.lock();
                         if let Some(place) = state.open.place(due.token) {
-                            state.open.extended(place, asked + time);
+                            state.open.extended(place, answered, asked + time);
                         }
                         Ok(())
                     }

@@ -240,10 +240,14 @@ impl Shared {
             .map(|(_, receipt)| (receipt.clone(), visibility))
             .collect();
         let kept = self.parts.queue.hide_within(&receipts, limit).await;
+        let answered = self.parts.clock.elapsed();
         let mut is_lost = false;
         for ((place, _), outcome) in due.iter().zip(kept) {
             match outcome {
-                Ok(()) => self.lock().open.extended(*place, now + visibility),
+                Ok(()) => {
+                    let mut state = self.lock();
+                    state.open.extended(*place, answered, now + visibility);
+                }
                 // It may have been settled in the meantime; then it is nobody's loss.
                 Err(failure) if matches!(failure.fault, Fault::Receipt | Fault::Missing) => {
                     is_lost |= self.lock().open.holds(*place);

@@ -5,7 +5,7 @@ use super::plan::{self, Count, Known, Plan, RowChange, micros, plans};
 use super::{Failures, access};
 use crate::changing::Changing;
 use crate::dialect::Kind;
-use crate::driver::Bind;
+use crate::driver::{Bind, Row};
 use crate::many::{self, Values};
 use crate::publish::publish_plainly;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -208,6 +208,9 @@ impl Failures {
     }
 
     /// Lets the heads of lanes be due that nothing holds and that wait for no time of their own.
+    ///
+    /// Another transaction may be taking away what is seen as the head, and does not see what this one has put behind it: then neither would make that due. So heads are locked, and looked for again
+    /// where one was gone by then.
     async fn advance(
         &self,
         changing: &mut Changing<'_>,
@@ -217,14 +220,25 @@ impl Failures {
         let statements = self.statements();
         let consumer = [("consumer", Bind::text(group))];
         let lanes = texts("lane", lanes);
-        let heads = changing
-            .fetch_many(&statements.head_of, &consumer, &lanes)
-            .await?;
-        let heads: Vec<i64> = heads.iter().filter_map(|row| row.int(0)).collect();
-        let head_due = &statements.head_due;
-        changing
-            .execute_many(head_due, &consumer, &numbers("id", &heads))
-            .await
+        let has_one_writer = self.inner.database.kind() == Kind::Sqlite;
+        loop {
+            let head_of = &statements.head_of;
+            let seen = ids(changing.fetch_many(head_of, &consumer, &lanes).await?);
+            let heads = if has_one_writer || seen.is_empty() {
+                seen.clone()
+            } else {
+                let asked = numbers("id", &seen);
+                let lock = &statements.lock_heads;
+                ids(changing.fetch_many(lock, &consumer, &asked).await?)
+            };
+            let head_due = &statements.head_due;
+            changing
+                .execute_many(head_due, &consumer, &numbers("id", &heads))
+                .await?;
+            if heads.len() >= seen.len() {
+                return Ok(());
+            }
+        }
     }
 
     async fn count(
@@ -281,6 +295,11 @@ fn chunks(kind: Kind, facts: &[Envelope]) -> impl Iterator<Item = &[Envelope]> {
         rest = after;
         Some(chunk)
     })
+}
+
+/// The numbers that rows begin with.
+fn ids(rows: Vec<Row>) -> Vec<i64> {
+    rows.iter().filter_map(|row| row.int(0)).collect()
 }
 
 /// Rows of one number each.

@@ -6,7 +6,7 @@ use super::letters::status;
 use super::{Failures, access, hex};
 use crate::changing::Changing;
 use crate::driver::Bind;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use tidings_core::store::{ForeignLetter, Operator, StoreError, Verdict};
 use tidings_core::{DedupeKey, Envelope, envelope_json};
 
@@ -233,15 +233,22 @@ impl Failures {
         Ok(rows.iter().filter_map(|row| row.int(0)).collect())
     }
 
-    /// Makes the heads of the lanes of letters due, unless they wait for a time or are held by a letter that waits for its own decision.
+    /// Makes the heads of the lanes of letters due, unless they wait for a time or are held by a letter that waits for its own decision. One that somebody else was taking away is looked for again.
     async fn release(&self, changing: &mut Changing<'_>, letters: &Bind) -> Result<(), StoreError> {
         let find = include_str!("../../sql/failure/heads_of_letters.sql");
         let find = find.replace("{texts}", &self.texts("letters"));
+        let find = self.statement(&find, &[]);
         let values = [("letters", letters.clone())];
-        let heads = changing.fetch(&self.statement(&find, &[]), &values).await?;
-        let heads: Vec<i64> = heads.iter().filter_map(|row| row.int(0)).collect();
         let mark = "due_us = CASE WHEN due_us IS NULL AND (letter IS NULL OR EXISTS (SELECT 1 FROM tidings_dead_letter AS d WHERE d.id = {row}.letter AND d.status = 'redriven')) THEN {now} ELSE due_us END";
-        self.mark_rows(changing, mark, &heads).await
+        loop {
+            let heads = changing.fetch(&find, &values).await?;
+            let heads: BTreeSet<i64> = heads.iter().filter_map(|row| row.int(0)).collect();
+            let heads: Vec<i64> = heads.into_iter().collect();
+            let met = self.mark_rows(changing, mark, &heads).await?;
+            if met >= heads.len() as u64 {
+                return Ok(());
+            }
+        }
     }
 
     async fn mark_letters(
@@ -268,9 +275,9 @@ impl Failures {
         changing: &mut Changing<'_>,
         mark: &str,
         rows: &[i64],
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         if rows.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let dialect = self.inner.database.dialect();
         let ids = self.numbers("rows");
@@ -278,8 +285,7 @@ impl Failures {
         fragments.push(("mark", mark));
         let statement = self.statement(dialect.settle_mark, &fragments);
         let values = [("rows", numbers(rows))];
-        changing.execute(&statement, &values).await?;
-        Ok(())
+        changing.execute(&statement, &values).await
     }
 
     /// The fragments that make a statement of one about parked rows. What a row is called differs: MySQL joins it under another name.

@@ -8,7 +8,10 @@ use tidings_core::store::{
 };
 use tidings_core::{DedupeKey, Envelope, Timestamp};
 use tidings_sql::schema::{self, Part};
-use tidings_sql::{ActionRecord, Failures, Kind, Schedules};
+use tidings_sql::{ActionRecord, Failures, Kind, Pool, Schedules};
+
+/// In which a change gets as far as it can. Too short, a test sees less, and does not fail.
+const BEHIND_UNDER_WAY: Duration = Duration::from_millis(500);
 
 pub(crate) async fn fresh(kind: Kind, test: &str) -> Option<(Place, Failures)> {
     let place = Place::fresh(kind, test).await?;
@@ -120,6 +123,50 @@ async fn a_lane_is_due_in_its_order_and_never_early() {
         assert_eq!(rows[0].envelope.event_id(), "b");
         assert!(rows[0].due.is_some() && rows[1].due.is_none(), "{kind:?}");
         assert!(failures.due("other", 10).await.unwrap().lanes.is_empty());
+    }
+}
+
+/// Whoever takes the head away does not see what is put behind it meanwhile, and whoever puts it there sees a head: neither would make it due.
+#[tokio::test]
+async fn what_is_parked_behind_a_head_that_is_being_taken_away_is_due() {
+    for kind in [Kind::Postgres, Kind::MySql] {
+        let Some((place, failures)) = fresh(kind, "failures_behind").await else {
+            continue;
+        };
+        let head = [park(vec![delivery("a", "k")], Some(0))];
+        failures.apply("g", &head).await.unwrap();
+        let beside = failures.clone();
+        let behind = || {
+            let failures = beside.clone();
+            let behind = park(vec![delivery("b", "k")], None);
+            tokio::spawn(async move { failures.apply("g", &[behind]).await })
+        };
+        let take_away = "DELETE FROM tidings_parked WHERE event_id = 'a'";
+
+        let parking = match place.database.pool() {
+            Pool::Postgres(pool) => {
+                let mut taking = pool.begin().await.unwrap();
+                sqlx::query(take_away).execute(&mut *taking).await.unwrap();
+                let parking = behind();
+                tokio::time::sleep(BEHIND_UNDER_WAY).await;
+                taking.commit().await.unwrap();
+                parking
+            }
+            Pool::MySql(pool) => {
+                let mut taking = pool.begin().await.unwrap();
+                sqlx::query(take_away).execute(&mut *taking).await.unwrap();
+                let parking = behind();
+                tokio::time::sleep(BEHIND_UNDER_WAY).await;
+                taking.commit().await.unwrap();
+                parking
+            }
+            _ => unreachable!("those are the kinds"),
+        };
+        parking.await.unwrap().unwrap();
+
+        let due = failures.due("g", 10).await.unwrap();
+        assert_eq!(due.lanes.len(), 1, "{kind:?}: {due:?}");
+        assert_eq!(due.lanes[0].rows, 1, "{kind:?}");
     }
 }
 
