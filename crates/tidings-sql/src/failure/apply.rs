@@ -223,13 +223,13 @@ impl Failures {
         let has_one_writer = self.inner.database.kind() == Kind::Sqlite;
         loop {
             let head_of = &statements.head_of;
-            let seen = ids(changing.fetch_many(head_of, &consumer, &lanes).await?);
+            let seen = ids(&changing.fetch_many(head_of, &consumer, &lanes).await?);
             let heads = if has_one_writer || seen.is_empty() {
                 seen.clone()
             } else {
                 let asked = numbers("id", &seen);
                 let lock = &statements.lock_heads;
-                ids(changing.fetch_many(lock, &consumer, &asked).await?)
+                ids(&changing.fetch_many(lock, &consumer, &asked).await?)
             };
             let head_due = &statements.head_due;
             changing
@@ -298,7 +298,7 @@ fn chunks(kind: Kind, facts: &[Envelope]) -> impl Iterator<Item = &[Envelope]> {
 }
 
 /// The numbers that rows begin with.
-fn ids(rows: Vec<Row>) -> Vec<i64> {
+fn ids(rows: &[Row]) -> Vec<i64> {
     rows.iter().filter_map(|row| row.int(0)).collect()
 }
 

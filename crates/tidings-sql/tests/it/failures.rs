@@ -126,6 +126,36 @@ async fn a_lane_is_due_in_its_order_and_never_early() {
     }
 }
 
+/// Takes an event away in a transaction that is open while something else is done, as far as that gets.
+async fn take_away_during<T>(place: &Place, event: &str, done: impl Future<Output = T>) -> T {
+    let delete = format!("DELETE FROM tidings_parked WHERE event_id = '{event}'");
+    let delete = sqlx::raw_sql(sqlx::AssertSqlSafe(delete));
+    match place.database.pool() {
+        Pool::Postgres(pool) => {
+            let mut taking = pool.begin().await.unwrap();
+            delete.execute(&mut *taking).await.unwrap();
+            beside(done, taking.commit()).await
+        }
+        Pool::MySql(pool) => {
+            let mut taking = pool.begin().await.unwrap();
+            delete.execute(&mut *taking).await.unwrap();
+            beside(done, taking.commit()).await
+        }
+        _ => unreachable!("a file has one writer"),
+    }
+}
+
+async fn beside<T>(
+    done: impl Future<Output = T>,
+    commit: impl Future<Output = Result<(), sqlx::Error>>,
+) -> T {
+    let late = async {
+        tokio::time::sleep(BEHIND_UNDER_WAY).await;
+        commit.await.unwrap();
+    };
+    tokio::join!(done, late).0
+}
+
 /// Whoever takes the head away does not see what is put behind it meanwhile, and whoever puts it there sees a head: neither would make it due.
 #[tokio::test]
 async fn what_is_parked_behind_a_head_that_is_being_taken_away_is_due() {
@@ -135,34 +165,10 @@ async fn what_is_parked_behind_a_head_that_is_being_taken_away_is_due() {
         };
         let head = [park(vec![delivery("a", "k")], Some(0))];
         failures.apply("g", &head).await.unwrap();
-        let beside = failures.clone();
-        let behind = || {
-            let failures = beside.clone();
-            let behind = park(vec![delivery("b", "k")], None);
-            tokio::spawn(async move { failures.apply("g", &[behind]).await })
-        };
-        let take_away = "DELETE FROM tidings_parked WHERE event_id = 'a'";
+        let behind = [park(vec![delivery("b", "k")], None)];
 
-        let parking = match place.database.pool() {
-            Pool::Postgres(pool) => {
-                let mut taking = pool.begin().await.unwrap();
-                sqlx::query(take_away).execute(&mut *taking).await.unwrap();
-                let parking = behind();
-                tokio::time::sleep(BEHIND_UNDER_WAY).await;
-                taking.commit().await.unwrap();
-                parking
-            }
-            Pool::MySql(pool) => {
-                let mut taking = pool.begin().await.unwrap();
-                sqlx::query(take_away).execute(&mut *taking).await.unwrap();
-                let parking = behind();
-                tokio::time::sleep(BEHIND_UNDER_WAY).await;
-                taking.commit().await.unwrap();
-                parking
-            }
-            _ => unreachable!("those are the kinds"),
-        };
-        parking.await.unwrap().unwrap();
+        let parking = failures.apply("g", &behind);
+        take_away_during(&place, "a", parking).await.unwrap();
 
         let due = failures.due("g", 10).await.unwrap();
         assert_eq!(due.lanes.len(), 1, "{kind:?}: {due:?}");

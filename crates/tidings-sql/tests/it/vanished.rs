@@ -30,7 +30,8 @@ async fn who_vanishes_inside_a_change_holds_nobody_back_on_postgres() {
     let mut holding = pool.begin().await.unwrap();
     let hold = sqlx::query("SELECT owner FROM tidings_parker WHERE consumer = 'g' FOR UPDATE");
     hold.fetch_one(&mut *holding).await.unwrap();
-    let vanished = tokio::spawn(async move { parted.lead("g", "first", LEASE).await });
+    let mut vanished = tokio::task::JoinSet::new();
+    vanished.spawn(async move { parted.lead("g", "first", LEASE).await });
     let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while place.number(waiting).await == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -45,8 +46,9 @@ async fn who_vanishes_inside_a_change_holds_nobody_back_on_postgres() {
     let beside = tokio::time::timeout(PATIENCE, failures.lead("g", "first", LEASE));
     let leads = beside.await.expect("the row is free in time").unwrap();
     assert!(leads, "it is the same owner");
-    let left = tokio::time::timeout(ANSWERS, vanished);
-    let left = left.await.expect("it does not wait for ever").unwrap();
+    let left = tokio::time::timeout(ANSWERS, vanished.join_next());
+    let left = left.await.expect("it does not wait for ever");
+    let left = left.expect("there is one").unwrap();
     let error = left.expect_err("no answer came");
     assert!(error.class().is_transient(), "{error}");
     assert!(!error.may_have_happened(), "{error}");
