@@ -1,12 +1,14 @@
 //! A transaction of our own over several statements, whatever the database.
 
-use crate::database::{Database, Held, answered};
+use crate::database::{Database, Held, answered, no_answer};
 use crate::dialect::Kind;
 use crate::driver::{Bind, Connection, Row};
-use crate::error::{Access, Moment, store_error};
+use crate::error::{Access, Moment, is_duplicate, store_error};
 use crate::many::{ManyStatement, Values};
+use crate::publish::{Outbox, publish_plainly};
 use crate::statement::Statement;
-use tidings_core::limits::SQL_CHANGE_IDLE_MAX;
+use tidings_core::Envelope;
+use tidings_core::limits::{SQL_CHANGE_IDLE_MAX, SQL_LOCK_TIMEOUT};
 use tidings_core::store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -36,8 +38,12 @@ impl<'d> Changing<'d> {
             held: Some(held),
             _turn: turn,
         };
-        let idle_ms = SQL_CHANGE_IDLE_MAX.as_millis();
-        let fenced = format!("BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}");
+        // Another default of the database would not let it see what others did while it waited for them.
+        let fenced = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL lock_timeout = {}",
+            SQL_CHANGE_IDLE_MAX.as_millis(),
+            SQL_LOCK_TIMEOUT.as_millis()
+        );
         let scripts: &[&str] = match database.kind() {
             Kind::Sqlite => &["BEGIN IMMEDIATE"],
             Kind::Postgres => &[&fenced],
@@ -113,6 +119,26 @@ impl<'d> Changing<'d> {
         Ok(found)
     }
 
+    /// Puts events into the outbox of the database.
+    pub(crate) async fn publish(
+        &mut self,
+        outbox: Option<&Outbox>,
+        events: &[Envelope],
+    ) -> Result<(), StoreError> {
+        let limit = self.database.answer_timeout();
+        let published = async {
+            match outbox {
+                Some(outbox) => outbox.publish_on(&mut self.connection(), events).await,
+                None => publish_plainly(&mut self.connection(), events).await,
+            }
+        };
+        let Some(limit) = limit else {
+            return published.await;
+        };
+        let in_time = tokio::time::timeout(limit, published).await;
+        in_time.unwrap_or_else(|_| Err(self.error(&no_answer(limit), Moment::InTransaction)))
+    }
+
     /// Makes it true.
     ///
     /// **Errors**: an [ambiguous](StoreError::may_have_happened) one may have committed.
@@ -142,6 +168,12 @@ impl<'d> Changing<'d> {
     }
 
     fn error(&self, error: &sqlx::Error, moment: Moment) -> StoreError {
+        if is_duplicate(error) {
+            // It was not there when it was looked for: another instance was quicker. Made again, the change finds it.
+            return StoreError::Conflict {
+                reason: error.to_string(),
+            };
+        }
         store_error(self.database, error, moment, &self.access)
     }
 }

@@ -334,7 +334,7 @@ async fn alive(asked: impl Future<Output = Result<(), sqlx::Error>>) -> Result<b
     Ok(true)
 }
 
-fn no_answer(within: Duration) -> sqlx::Error {
+pub(crate) fn no_answer(within: Duration) -> sqlx::Error {
     let reason = format!("the server did not answer within {within:?}");
     sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, reason))
 }

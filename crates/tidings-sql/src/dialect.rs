@@ -328,7 +328,11 @@ pub(crate) const MYSQL: Dialect = Dialect {
             "processed_us",
             "CAST(UNIX_TIMESTAMP(processed_at) * 1000000 AS SIGNED)",
         ),
-        ("now", "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"),
+        // By way of the local time an hour would come twice when summer time ends.
+        (
+            "now",
+            "TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))",
+        ),
         (
             "clock",
             "SELECT {now} AS now_us, CAST(NULL AS SIGNED) AS oldest_open, CAST(NULL AS SIGNED) AS first_future",

@@ -248,6 +248,8 @@ fn meaning_of_sqlstate(code: &str) -> Meaning {
         "53100" | "25006" => Meaning::NotWritable,
         "28000" | "28P01" => Meaning::LoginRefused,
         "3D000" => Meaning::Unusable,
+        // A statement that took longer than it may, a transaction that lay unused or was open for longer than it may: nothing of it is there.
+        "57014" | "25P03" | "25P04" => Meaning::Unavailable,
         _ if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
             Meaning::Unavailable
         }
@@ -266,7 +268,8 @@ fn meaning_of_mysql(number: u16) -> Meaning {
         1114 | 1021 | 1290 | 1836 => Meaning::NotWritable,
         1045 | 1698 => Meaning::LoginRefused,
         1049 => Meaning::Unusable,
-        1040 | 1053 | 1077 | 1079 | 1203 | 1927 | 3024 | 4031 => Meaning::Unavailable,
+        // Also a statement that took longer than it may (1317, 1969, 3024).
+        1040 | 1053 | 1077 | 1079 | 1203 | 1317 | 1927 | 1969 | 3024 | 4031 => Meaning::Unavailable,
         _ => Meaning::Other,
     }
 }

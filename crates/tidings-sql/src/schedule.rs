@@ -5,7 +5,7 @@ use crate::database::Database;
 use crate::driver::{Bind, Connection, Row};
 use crate::error::{Access, Moment, is_duplicate, nameless_error};
 use crate::failure::ActionRecord;
-use crate::publish::{Outbox, publish_plainly};
+use crate::publish::Outbox;
 use crate::schema::{self, Part};
 use crate::statement::Statement;
 use crate::transaction::InTransaction;
@@ -236,14 +236,7 @@ impl Schedules {
             return Ok(false);
         }
         let events = std::slice::from_ref(firing.event);
-        match &self.outbox {
-            Some(outbox) => {
-                outbox
-                    .publish_on(&mut changing.connection(), events)
-                    .await?
-            }
-            None => publish_plainly(&mut changing.connection(), events).await?,
-        }
+        changing.publish(self.outbox.as_ref(), events).await?;
         changing.commit().await?;
         if let Some(outbox) = &self.outbox {
             outbox.wake();

@@ -376,8 +376,8 @@ pub(super) const BUGS: &[Bug] = &[
         name: "parked-key-overtaken",
         package: Package::Flow,
         file: "crates/tidings-flow/src/consumer/keeping.rs",
-        text: "if !self.parked.takes(lane) {",
-        replacement: "if self.parked.rows_of(lane) > 2 || !self.parked.takes(lane) {",
+        text: "if !self.parked.has(lane) || self.table.has_from(key, work.scope) {",
+        replacement: "if self.parked.rows_of(lane) > 2 || !self.parked.has(lane) {",
         tests: &[KEY_PUT_OFF, FAILURES_AND_KILLS],
     },
     Bug {
@@ -504,7 +504,7 @@ pub(super) const BUGS: &[Bug] = &[
             return Ok(false);
         }
         let events = std::slice::from_ref(firing.event);",
-        replacement: "        publish_plainly(&mut changing.connection(), std::slice::from_ref(firing.event)).await?;
+        replacement: "        changing.publish(self.outbox.as_ref(), std::slice::from_ref(firing.event)).await?;
         changing.commit().await?;
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
         if changing.execute(statement, &values).await? == 0 {

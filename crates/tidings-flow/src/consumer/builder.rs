@@ -4,7 +4,7 @@ use super::breaker::Breaker;
 use super::error::ConsumerError;
 use super::lane::{CallSize, LaneLimits, LaneTable};
 use super::observer::Observer;
-use super::pipeline::{Handler, Pipeline, PipelineParts};
+use super::pipeline::{Handler, Pipeline, PipelineParts, Work};
 use super::policy::{OnFailure, Policies, Policy};
 use super::retry::Backoff;
 use super::running::RunningConsumer;
@@ -240,7 +240,7 @@ impl ConsumerBuilder {
         };
         let on_failure = self.on_failure();
         let pipeline = Pipeline::new(PipelineParts {
-            table: LaneTable::new(limits, &classes),
+            table: LaneTable::new(limits, &classes, Work::source),
             policies,
             on_failure,
             failures: self.failures,

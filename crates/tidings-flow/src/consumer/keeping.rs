@@ -288,16 +288,16 @@ pub(super) fn tokens_of(keepings: &[Keeping]) -> usize {
 
 impl State {
     /// Parks an arrival behind its lane, if that is parked; else gives it back.
+    ///
+    /// What is in the table of the same scope was delivered before it, in its order: whatever came before those has had its effect, or comes once more with them. So it follows them, and what they come
+    /// to, rather than rows that another instance parked of the same events. Anything else there, such as what is still at work of a scope that was taken away, says nothing about what is parked.
     pub(super) fn park_behind(
         &mut self,
         work: Work,
         (key, lane): (LaneKey, LaneId),
         failures: u32,
     ) -> Option<Work> {
-        if !self.table.has(key) {
-            self.parked.has_nothing_older(lane);
-        }
-        if !self.parked.takes(lane) {
+        if !self.parked.has(lane) || self.table.has_from(key, work.scope) {
             return Some(work);
         }
         let origin = work.origin();

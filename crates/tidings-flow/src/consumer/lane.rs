@@ -84,8 +84,12 @@ enum Head<T> {
         until: Duration,
         entry: Entry<T>,
     },
-    Running,
+    /// It is being handled; where it came from.
+    Running(usize),
 }
+
+/// Stands for where an item came from while it is on its way from one state into another.
+const NOWHERE: usize = usize::MAX;
 
 #[derive(Debug)]
 struct Lane<T> {
@@ -99,6 +103,8 @@ struct Lane<T> {
 #[derive(Debug)]
 pub(crate) struct LaneTable<T> {
     limits: LaneLimits,
+    /// Where an item came from.
+    source_of: fn(&T) -> usize,
     /// Where the lane of a key is. Short entries, because keys lie scattered over it.
     places: HashMap<LaneKey, usize, BuildHasherDefault<PassThrough>>,
     /// The lanes. A free place is taken again at once, so that what is worked on lies close together and stays in the processor's caches.
@@ -119,9 +125,14 @@ pub(crate) struct LaneTable<T> {
 
 impl<T> LaneTable<T> {
     /// An empty table with one entry of `classes` for each class of calls.
-    pub(crate) fn new(limits: LaneLimits, classes: &[CallSize]) -> Self {
+    pub(crate) fn new(
+        limits: LaneLimits,
+        classes: &[CallSize],
+        source_of: fn(&T) -> usize,
+    ) -> Self {
         Self {
             limits,
+            source_of,
             places: HashMap::default(),
             lanes: Vec::new(),
             free: Vec::new(),
@@ -160,9 +171,20 @@ impl<T> LaneTable<T> {
         self.ready_lanes
     }
 
-    /// Whether a lane has items.
-    pub(crate) fn has(&self, lane: LaneKey) -> bool {
-        self.places.contains_key(&lane)
+    /// Whether a lane has an item that came from there, be it at work or not.
+    pub(crate) fn has_from(&self, lane: LaneKey, source: usize) -> bool {
+        let place = self.places.get(&lane);
+        let Some(lane) = place.and_then(|place| self.lanes.get(*place)) else {
+            return false;
+        };
+        let at_head = match &lane.head {
+            Head::Running(source) => *source,
+            Head::Ready(entry) | Head::Noting { entry, .. } | Head::Waiting { entry, .. } => {
+                (self.source_of)(&entry.item)
+            }
+        };
+        let mut behind = lane.behind.iter();
+        at_head == source || behind.any(|entry| (self.source_of)(&entry.item) == source)
     }
 
     /// Whether a call could start now.
@@ -222,7 +244,7 @@ impl<T> LaneTable<T> {
         let begun = !matches!(&known.head, Head::Ready(entry) if entry.failures == 0);
         if !begun
             && let Some(first) = older.pop_front()
-            && let Head::Ready(entry) = std::mem::replace(&mut known.head, Head::Running)
+            && let Head::Ready(entry) = std::mem::replace(&mut known.head, Head::Running(NOWHERE))
         {
             let (class_before, class) = (entry.class, first.class);
             known.head = Head::Ready(first);
@@ -328,7 +350,8 @@ impl<T> LaneTable<T> {
         if !matches!(&lane.head, Head::Noting { entry, .. } if entry.failures == failures) {
             return;
         }
-        if let Head::Noting { until, entry } = std::mem::replace(&mut lane.head, Head::Running) {
+        let noting = std::mem::replace(&mut lane.head, Head::Running(NOWHERE));
+        if let Head::Noting { until, entry } = noting {
             lane.head = Head::Waiting { until, entry };
             self.timers.push(Reverse((until, key)));
         }
@@ -379,7 +402,8 @@ impl<T> LaneTable<T> {
             if !current {
                 continue;
             }
-            if let Head::Waiting { entry, .. } = std::mem::replace(&mut lane.head, Head::Running) {
+            let waiting = std::mem::replace(&mut lane.head, Head::Running(NOWHERE));
+            if let Head::Waiting { entry, .. } = waiting {
                 let class = entry.class;
                 lane.head = Head::Ready(entry);
                 self.push_ready(class, place);
@@ -406,12 +430,12 @@ impl<T> LaneTable<T> {
                 Head::Ready(entry) | Head::Noting { entry, .. } | Head::Waiting { entry, .. } => {
                     wanted(&entry.item)
                 }
-                Head::Running => false,
+                Head::Running(_) => false,
             };
             if !head_goes {
                 continue;
             }
-            match std::mem::replace(&mut lane.head, Head::Running) {
+            match std::mem::replace(&mut lane.head, Head::Running(NOWHERE)) {
                 Head::Ready(entry) => {
                     self.unready(entry.class, place);
                     withdrawn.push(entry.item);
@@ -419,7 +443,7 @@ impl<T> LaneTable<T> {
                 Head::Noting { entry, .. } | Head::Waiting { entry, .. } => {
                     withdrawn.push(entry.item);
                 }
-                Head::Running => {}
+                Head::Running(_) => {}
             }
             self.advance(key);
         }
@@ -491,9 +515,11 @@ impl<T> LaneTable<T> {
         let (_, queue) = self.ready.get_mut(class)?;
         let place = queue.pop_front()?;
         self.ready_lanes -= 1;
+        let source_of = self.source_of;
         let lane = self.lanes.get_mut(place)?;
-        match std::mem::replace(&mut lane.head, Head::Running) {
+        match std::mem::replace(&mut lane.head, Head::Running(NOWHERE)) {
             Head::Ready(entry) => {
+                lane.head = Head::Running(source_of(&entry.item));
                 self.running += 1;
                 Some(Running {
                     lane: lane.key,

@@ -357,9 +357,9 @@ impl Parker {
             pipeline.wake_after(state);
             return;
         }
-        let has_live = state.table.has(key);
-        state.parked.fetched(lane.lane, count, has_live);
-        state.table.deliver_ahead(key, items.into_iter());
+        if state.parked.fetched(lane.lane, count) {
+            state.table.deliver_ahead(key, items.into_iter());
+        }
         pipeline.wake_after(state);
     }
 

@@ -32,8 +32,6 @@ struct Lane {
     coming: u64,
     /// Changes of its rows that the store is being told.
     changing: u64,
-    /// Whether what arrives goes to the lane table all the same: the lane has deliveries there that are older.
-    open: bool,
     /// When something about it last changed here: what the store said before is out of date.
     touched: u64,
     /// When the store last said that it has rows: that it had none before is out of date.
@@ -109,7 +107,7 @@ impl ParkedLanes {
         self.lanes.get(&lane).map_or(0, |lane| lane.rows)
     }
 
-    /// Whether a lane is parked, as far as this process knows.
+    /// Whether a lane is parked, as far as this process knows: what arrives for it is parked behind, unless it follows deliveries that are older than the rows.
     pub(crate) fn has(&self, lane: LaneId) -> bool {
         self.lanes.contains_key(&lane)
     }
@@ -136,20 +134,6 @@ impl ParkedLanes {
         self.now = micros(now);
     }
 
-    /// Whether what arrives for a lane is to be parked behind.
-    pub(crate) fn takes(&self, lane: LaneId) -> bool {
-        self.lanes.get(&lane).is_some_and(|lane| !lane.open)
-    }
-
-    /// The lane table has nothing of a lane: what arrives while its rows are being fetched is newer than they are.
-    pub(crate) fn has_nothing_older(&mut self, id: LaneId) {
-        if let Some(lane) = self.lanes.get_mut(&id)
-            && lane.phase == Phase::Fetching
-        {
-            lane.open = false;
-        }
-    }
-
     /// Whether rows of a lane were parked by somebody else.
     pub(crate) fn is_inherited(&self, lane: LaneId) -> bool {
         self.lanes.get(&lane).is_some_and(|lane| lane.inherited)
@@ -165,7 +149,6 @@ impl ParkedLanes {
             rows: 0,
             coming: 0,
             changing: 0,
-            open: false,
             touched: 0,
             told: 0,
             held: false,
@@ -175,7 +158,6 @@ impl ParkedLanes {
         });
         lane.rows += count;
         lane.coming += count;
-        lane.open = false;
         lane.touched = self.turn;
     }
 
@@ -226,8 +208,6 @@ impl ParkedLanes {
             rows: told.rows,
             coming: 0,
             changing: 0,
-            // Until it is known whether the lane table has older deliveries of it.
-            open: true,
             touched: turn,
             told: turn,
             held: false,
@@ -239,15 +219,15 @@ impl ParkedLanes {
         true
     }
 
-    /// So many of the rows that were fetched for a lane are in the lane table now, which has older deliveries of the lane or not.
-    pub(crate) fn fetched(&mut self, id: LaneId, count: usize, has_live: bool) {
-        if let Some(lane) = self.lanes.get_mut(&id)
-            && lane.phase == Phase::Fetching
-        {
-            lane.go(Some(Phase::Working(count)));
-            lane.open &= has_live;
-            self.set_held(id, false);
-        }
+    /// So many of the rows that were fetched for a lane go into the lane table now; `false` if they must not: something older was put off meanwhile.
+    pub(crate) fn fetched(&mut self, id: LaneId, count: usize) -> bool {
+        let lane = self.lanes.get_mut(&id);
+        let Some(lane) = lane.filter(|lane| lane.phase == Phase::Fetching) else {
+            return false;
+        };
+        lane.go(Some(Phase::Working(count)));
+        self.set_held(id, false);
+        true
     }
 
     /// Nothing of what was fetched for a lane is to be handled now; `is_empty` says that the store had no row at a turn.
@@ -286,7 +266,6 @@ impl ParkedLanes {
         let Some(lane) = self.lanes.get_mut(&id) else {
             return;
         };
-        lane.open = false;
         lane.changing += 1;
         if let Phase::Working(_) = lane.phase {
             self.rest(id);
@@ -295,10 +274,7 @@ impl ParkedLanes {
 
     /// What was fetched of a lane is not handled now: something older is put off first.
     pub(crate) fn drop_fetched(&mut self, id: LaneId) {
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.open = false;
-            self.rest(id);
-        }
+        self.rest(id);
     }
 
     /// The store was told of a change of a row of a lane, which is out of the store if it `left`. Whether the lane may have others that are due.

@@ -37,7 +37,18 @@ pub(super) struct Work {
     pub(super) kept: Option<Box<Kept>>,
 }
 
+/// Stands for the store in the place of a scope of the broker.
+const STORE: usize = usize::MAX;
+
 impl Work {
+    /// Where it came from: the index of a scope, or what stands for the store.
+    pub(super) fn source(&self) -> usize {
+        match self.kept {
+            Some(_) => STORE,
+            None => self.scope,
+        }
+    }
+
     /// Where it came from, if that was the broker.
     pub(super) fn origin(&self) -> Origin {
         Origin {

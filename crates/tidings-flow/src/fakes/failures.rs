@@ -37,6 +37,8 @@ pub(crate) struct FailuresState {
     pub(crate) applied: usize,
     /// What the next calls of `apply` meet, and whether the changes are made all the same.
     pub(crate) faults: VecDeque<(StoreError, bool)>,
+    /// So many of the next looks at rows fail.
+    pub(crate) rows_faults: usize,
 }
 
 /// Several handles share one store.
@@ -51,6 +53,8 @@ pub(crate) struct FakeFailures {
     pub(crate) slowness: usize,
     /// With it, `slowness` is the most of it, and each change differs.
     pub(crate) uneven: Option<Arc<CountingChance>>,
+    /// With it, one of so many looks at what is due, and at its rows, fails.
+    pub(crate) shaky: Option<(Arc<CountingChance>, usize)>,
 }
 
 impl FakeFailures {
@@ -62,6 +66,14 @@ impl FakeFailures {
             yields: false,
             slowness: 0,
             uneven: None,
+            shaky: None,
+        }
+    }
+
+    fn look(&self) -> Result<(), StoreError> {
+        match &self.shaky {
+            Some((chance, one_of)) if chance.roll(*one_of) == 0 => Err(unavailable()),
+            _ => Ok(()),
         }
     }
 
@@ -306,6 +318,7 @@ impl FailureStore for FakeFailures {
     fn due<'a>(&'a self, _group: &'a str, limit: u32) -> BoxFuture<'a, Result<Due, StoreError>> {
         Box::pin(async move {
             self.pause().await;
+            self.look()?;
             let due = {
                 let now = self.clock.now();
                 let state = self.lock();
@@ -341,8 +354,13 @@ impl FailureStore for FakeFailures {
     ) -> BoxFuture<'a, Result<Vec<ParkedDelivery>, StoreError>> {
         Box::pin(async move {
             self.pause().await;
+            self.look()?;
             let rows = {
-                let state = self.lock();
+                let mut state = self.lock();
+                if state.rows_faults > 0 {
+                    state.rows_faults -= 1;
+                    return Err(unavailable());
+                }
                 let rows = state.parked.iter().filter(|row| row.lane == lane);
                 rows.take(limit as usize).cloned().collect()
             };
@@ -410,5 +428,12 @@ impl FailureStore for FakeFailures {
             };
             Ok(events.iter().map(deaths).collect())
         })
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable {
+        database: "memory".to_owned(),
+        reason: "it is not there".to_owned(),
     }
 }

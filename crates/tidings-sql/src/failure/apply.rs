@@ -7,7 +7,6 @@ use crate::changing::Changing;
 use crate::dialect::Kind;
 use crate::driver::{Bind, Row};
 use crate::many::{self, Values};
-use crate::publish::publish_plainly;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use tidings_core::limits::SQL_MANY_BYTES_MAX;
@@ -272,10 +271,7 @@ impl Failures {
         facts: &[Envelope],
     ) -> Result<(), StoreError> {
         for chunk in chunks(self.inner.database.kind(), facts) {
-            match &self.outbox {
-                Some(outbox) => outbox.publish_on(&mut changing.connection(), chunk).await?,
-                None => publish_plainly(&mut changing.connection(), chunk).await?,
-            }
+            changing.publish(self.outbox.as_ref(), chunk).await?;
         }
         Ok(())
     }

@@ -116,13 +116,15 @@ impl Failures {
         changing
             .execute(&self.statement(edit, &[]), &values)
             .await?;
+        let mut edited = 0;
         if let Some(row) = rows.first() {
             values.push(("id", Bind::Int(*row)));
             let edit = include_str!("../../sql/failure/edit_row.sql");
-            changing
-                .execute(&self.statement(edit, &[]), &values)
-                .await?;
-        } else {
+            let edit = self.statement(edit, &[]);
+            edited = changing.execute(&edit, &values).await?;
+        }
+        // The group may have been done with the row since it was looked for.
+        if edited == 0 {
             let park = include_str!("../../sql/failure/park_copy.sql");
             changing
                 .execute(&self.statement(park, &[]), &values)

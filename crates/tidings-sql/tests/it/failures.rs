@@ -10,6 +10,8 @@ use tidings_core::{DedupeKey, Envelope, Timestamp};
 use tidings_sql::schema::{self, Part};
 use tidings_sql::{ActionRecord, Failures, Kind, Pool, Schedules};
 
+/// Often enough that some of them meet.
+const GIVEN_UP_AT_ONCE: usize = 60;
 /// In which a change gets as far as it can. Too short, a test sees less, and does not fail.
 const BEHIND_UNDER_WAY: Duration = Duration::from_millis(500);
 
@@ -123,6 +125,30 @@ async fn a_lane_is_due_in_its_order_and_never_early() {
         assert_eq!(rows[0].envelope.event_id(), "b");
         assert!(rows[0].due.is_some() && rows[1].due.is_none(), "{kind:?}");
         assert!(failures.due("other", 10).await.unwrap().lanes.is_empty());
+    }
+}
+
+/// An event may be with two instances: one of them finds no dead letter and is too late to write the first one.
+#[tokio::test]
+async fn two_that_give_up_one_event_at_once_may_do_it_again() {
+    for kind in [Kind::Postgres, Kind::MySql] {
+        let Some((_place, failures)) = fresh(kind, "failures_at_once").await else {
+            continue;
+        };
+        let beside = failures.clone();
+
+        for number in 0..GIVEN_UP_AT_ONCE {
+            let key = format!("k{number}");
+            let given_up = [death(delivery(&format!("e{number}"), &key), false)];
+            let (one, other) =
+                tokio::join!(failures.apply("g", &given_up), beside.apply("g", &given_up));
+            for outcome in [one, other] {
+                if let Err(error) = outcome {
+                    assert!(error.class().is_transient(), "{kind:?}: {error}");
+                    failures.apply("g", &given_up).await.unwrap();
+                }
+            }
+        }
     }
 }
 

@@ -61,14 +61,14 @@ impl<T> LaneTable<T> {
             .places
             .get(&key)
             .and_then(|place| self.lanes.get(*place));
-        lane.is_some_and(|lane| matches!(lane.head, Head::Running))
+        lane.is_some_and(|lane| matches!(lane.head, Head::Running(_)))
     }
 
     /// Takes so many failures back from the item that waits at the head of a lane; `None` if it runs, or is not there.
     pub(crate) fn forgive(&mut self, key: LaneKey, failures: u32) -> Option<Forgiven<'_, T>> {
         let lane = self.lane_mut(key)?;
         let (entry, noting) = match &mut lane.head {
-            Head::Running => return None,
+            Head::Running(_) => return None,
             Head::Noting { entry, .. } => (entry, true),
             Head::Ready(entry) | Head::Waiting { entry, .. } => (entry, false),
         };

@@ -270,7 +270,7 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
         parallel: PARALLEL,
         held_max: HELD_MAX,
     };
-    let mut table = LaneTable::new(limits, &[CallSize::One, CallSize::UpTo(BATCH)]);
+    let mut table = LaneTable::new(limits, &[CallSize::One, CallSize::UpTo(BATCH)], |_| 0);
     let mut model = Model {
         keys: BTreeMap::new(),
         running: BTreeMap::new(),
@@ -369,7 +369,7 @@ fn the_oldest_ready_lane_starts_first_and_a_lane_goes_to_the_back() {
         parallel: 1,
         held_max: 10,
     };
-    let mut table = LaneTable::new(limits, &[CallSize::One]);
+    let mut table = LaneTable::new(limits, &[CallSize::One], |_| 0);
     for (key, item) in [(1, "a1"), (1, "a2"), (2, "b1"), (3, "c1"), (1, "a3")] {
         table.deliver(LaneKey(key), 0, 0, item);
     }
@@ -388,4 +388,27 @@ fn the_oldest_ready_lane_starts_first_and_a_lane_goes_to_the_back() {
     }
 
     assert_eq!(order, ["a1", "b1", "c1", "a2", "a3"]);
+}
+
+#[test]
+fn where_an_item_came_from_is_known_while_it_waits_and_while_it_is_at_work() {
+    let limits = LaneLimits {
+        parallel: 1,
+        held_max: 10,
+    };
+    let mut table = LaneTable::new(limits, &[CallSize::One], |item| *item);
+    table.deliver(LaneKey(1), 0, 0, 7);
+    table.deliver(LaneKey(1), 0, 0, 8);
+    assert!(table.has_from(LaneKey(1), 7) && table.has_from(LaneKey(1), 8));
+    assert!(!table.has_from(LaneKey(1), 9) && !table.has_from(LaneKey(2), 7));
+    let mut calls = Vec::new();
+
+    table.start(1, &mut calls);
+    assert!(table.has_from(LaneKey(1), 7), "it is at work");
+    let taken = table.take_behind(LaneKey(1), |_| true);
+    assert_eq!(taken, [(8, 0)]);
+    assert!(!table.has_from(LaneKey(1), 8));
+    table.finished(LaneKey(1));
+
+    assert!(!table.has_from(LaneKey(1), 7));
 }

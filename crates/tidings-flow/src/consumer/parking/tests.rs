@@ -45,7 +45,10 @@ const ACTS: [(&str, Act); 12] = [
     ("taken away", |lanes| {
         lanes.reconcile(&[], lanes.turn());
     }),
-    ("rows fetched", |lanes| lanes.fetched(lane(), 2, false)),
+    ("rows fetched", |lanes| {
+        // Whether they are taken shows in the state.
+        let _taken = lanes.fetched(lane(), 2);
+    }),
     ("none is due", |lanes| {
         lanes.fetched_nothing(lane(), false, lanes.turn());
     }),
@@ -212,7 +215,7 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
                     prop_assert!(model.fetched.is_empty(), "fetched twice");
                     let first = model.rows.iter().take(limit as usize);
                     model.fetched = first.copied().collect();
-                    lanes.fetched(lane(), model.fetched.len(), false);
+                    prop_assert!(lanes.fetched(lane(), model.fetched.len()));
                 }
             }
             Op::Look(_) => {}
@@ -250,7 +253,7 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
             .iter()
             .any(|one| matches!(one, Pending::Park(_)));
         if !model.rows.is_empty() || on_way {
-            prop_assert!(lanes.takes(lane()), "a lane with rows is not parked");
+            prop_assert!(lanes.has(lane()), "a lane with rows is not parked");
         }
         prop_assert_eq!(lanes.rows(), lanes.rows_of(lane()));
     }
@@ -320,14 +323,14 @@ fn a_lane_of_which_the_store_told_while_it_changed_is_looked_at_before_it_is_for
         lanes.park(lane(), 1);
         lanes.arrived(lane(), 1);
         assert!(lanes.due(&told(1), lanes.turn()));
-        lanes.fetched(lane(), 1, false);
+        assert!(lanes.fetched(lane(), 1));
         lanes.leaves(lane());
     }]);
 
     lanes.reconcile(&[told(1)], lanes.turn());
 
     assert!(lanes.changed(lane(), true), "somebody is to look");
-    assert!(lanes.takes(lane()), "what arrives waits behind the other's");
+    assert!(lanes.has(lane()), "what arrives waits behind the other's");
     assert!(lanes.due(&told(0), lanes.turn()));
     lanes.fetched_nothing(lane(), true, lanes.turn());
     assert!(lanes.is_empty());
@@ -342,21 +345,22 @@ fn an_older_answer_of_the_store_does_not_free_what_a_newer_one_told_of() {
     lanes.reconcile(&[told(1)], earlier);
 
     lanes.reconcile(&[], earlier);
-    assert!(lanes.takes(lane()), "compared as a whole");
+    assert!(lanes.has(lane()), "compared as a whole");
 
     assert!(lanes.due(&told(0), lanes.turn()));
     lanes.reconcile(&[told(1)], earlier);
     lanes.fetched_nothing(lane(), true, earlier);
-    assert!(lanes.takes(lane()), "looked at by itself");
+    assert!(lanes.has(lane()), "looked at by itself");
 }
 
 #[test]
-fn what_arrives_while_rows_are_fetched_waits_where_the_lane_table_has_nothing_older() {
+fn rows_are_left_where_they_are_if_something_older_was_put_off_while_they_were_fetched() {
     let mut lanes = ParkedLanes::default();
     assert!(lanes.due(&told(1), lanes.turn()));
-    assert!(!lanes.takes(lane()), "it may have something older");
 
-    lanes.has_nothing_older(lane());
+    lanes.drop_fetched(lane());
 
-    assert!(lanes.takes(lane()));
+    assert!(!lanes.fetched(lane(), 1));
+    assert!(lanes.has(lane()), "what arrives waits behind them");
+    assert_eq!(lanes.busy(), 0);
 }

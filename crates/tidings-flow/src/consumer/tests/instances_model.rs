@@ -1,4 +1,4 @@
-//! Several instances of a group that share a store, on a queue that moves keys from one to the other without telling: they come, leave and are killed while events are parked. Whatever happens, no event
+//! Several instances of a group that share a store, on a queue that moves keys from one to the other without telling: they come, leave and are killed while events are parked, and looks at the store fail. Whatever happens, no event
 //! of a key begins before those ahead of it have succeeded, and no two are handled at once. A failure prints its seed.
 
 use super::*;
@@ -83,6 +83,8 @@ impl Story {
         let mut store = FakeFailures::new(&stage.clock);
         store.slowness = 12;
         store.uneven = Some(Arc::clone(&chance));
+        // In every second story.
+        store.shaky = (seed % 2 == 1).then(|| (Arc::clone(&chance), 4));
         Self {
             seed,
             stage,

@@ -133,6 +133,26 @@ async fn a_copy_of_an_event_that_an_earlier_run_parked_is_recognized_by_the_one_
     assert!(shared.store.lock().attempts.is_empty(), "and is forgotten");
 }
 
+/// The look at the rows of a key that nobody here knew of fails: the key is parked all the same.
+#[tokio::test]
+async fn what_comes_behind_rows_that_could_not_be_read_waits_for_them() {
+    let shared = Shared::new();
+    shared.publish([9]);
+    let consumer = shared.start().await;
+    shared.stage.idle(&consumer).await;
+    shared.store.lock().rows_faults = 1;
+    shared.park_elsewhere([1, 2], Duration::ZERO).await;
+    let failed = || shared.store.lock().rows_faults == 0;
+    shared.stage.until("a look at rows failed", failed).await;
+
+    shared.publish([3]);
+    shared.until_free().await;
+    shared.stage.idle(&consumer).await;
+
+    let seen = shared.seen.all();
+    assert_eq!(seen[1..], ["evt-1 at 2", "evt-2 at 2", "evt-3 at 1"]);
+}
+
 /// A message group of a FIFO queue goes to whoever asks next: this instance gets what is behind an event that another one has parked.
 #[tokio::test]
 async fn what_comes_behind_an_event_that_another_instance_parked_waits_for_it() {
