@@ -85,9 +85,10 @@ impl Keeper {
             return true;
         }
         let tokens = tokens_of(&keepings);
+        // First, so that whoever sees an attempt sees of how many.
+        self.tell_attempts().await;
         let made = self.make(keepings, closing).await;
         self.finish(made, tokens);
-        self.tell_attempts().await;
         true
     }
 
