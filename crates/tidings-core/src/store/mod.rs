@@ -21,9 +21,9 @@ pub use failure::{
 };
 pub use inbox::{InboxStatus, InboxStore};
 pub use outbox::{
-    BlockedKey, Burial, DeadRow, DeadTuples, Failure, Horizon, LeaseAnswer, LeaseRequest,
-    OutboxRow, OutboxStatus, OutboxStore, RowContent, RowFault, RowId, RowSeen, RowState,
-    Settlement, Shard, SnapshotHolder, UnsentQuery, UnsentRows, Wake,
+    BlockedKey, Burial, DeadRow, DeadTuples, Failure, HeldLease, Horizon, LeaseAnswer,
+    LeaseRequest, OutboxRow, OutboxStatus, OutboxStore, RowContent, RowFault, RowId, RowSeen,
+    RowState, Settlement, Shard, SnapshotHolder, UnsentQuery, UnsentRows, Wake,
 };
 pub use schedule::{DueEvents, Firing, Recurrence, ScheduleStore, ScheduledEvent};
 pub use unit_of_work::{Admission, FinishedWork, UnitOfWork, WorkSlot};

@@ -66,6 +66,17 @@ pub enum LeaseAnswer {
     },
 }
 
+/// A lease as its owner has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLease {
+    /// The shard.
+    pub shard: Shard,
+    /// Who has it, as it asked.
+    pub owner: String,
+    /// Of which change of owner it speaks.
+    pub epoch: u64,
+}
+
 /// Events of one key on their way to one destination, which wait because an earlier one failed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockedKey {
@@ -315,14 +326,25 @@ pub trait OutboxStore: Send + Sync {
     /// Deletes or marks rows whose events the broker has accepted. Rows that are gone already are no error.
     fn settle<'a>(&'a self, rows: &'a [RowId]) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Notes failed attempts, durably.
+    /// Notes failed attempts, durably, as long as the lease is held.
+    ///
+    /// **Errors**: [`StoreError::Conflict`] where the lease is over: what is left is not noted.
     fn note_failures<'a>(
         &'a self,
+        lease: &'a HeldLease,
         failures: &'a [Failure],
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Gives rows up, each with its reason, so that they are not read again until [revived](Self::revive).
-    fn bury<'a>(&'a self, burials: &'a [Burial]) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Gives rows up, each with its reason, so that they are not read again until [revived](Self::revive). Rows that are gone or sent are left alone.
+    ///
+    /// **Guarantee**: a row is given up only while the lease is held, by the clock of the database: the next owner may send it after all, and nobody would take its key's hold away.
+    ///
+    /// **Errors**: [`StoreError::Conflict`] where the lease is over: what is left is not given up.
+    fn bury<'a>(
+        &'a self,
+        lease: &'a HeldLease,
+        burials: &'a [Burial],
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Rows given up, the oldest first.
     fn dead(&self, limit: u32) -> BoxFuture<'_, Result<Vec<DeadRow>, StoreError>>;

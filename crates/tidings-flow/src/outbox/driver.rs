@@ -14,8 +14,8 @@ use tidings_core::broker::{Destination, PublishError, PublishOutcome};
 use tidings_core::limits::RELAY_READ_GAP;
 use tidings_core::seam::Clock;
 use tidings_core::store::{
-    LeaseRequest, OutboxRow, OutboxStatus, OutboxStore, RowId, Shard, StoreError, UnsentQuery,
-    UnsentRows,
+    HeldLease, LeaseRequest, OutboxRow, OutboxStatus, OutboxStore, RowId, Shard, StoreError,
+    UnsentQuery, UnsentRows,
 };
 use tidings_core::{Envelope, Timestamp};
 use tokio::sync::{Notify, watch};
@@ -273,16 +273,31 @@ impl Driver {
                 let answer = store.settle(&rows).await;
                 Done::Answer(Input::Settled(answer.map_err(said)))
             }),
-            Effect::Note(failures) => self.calls.spawn(async move {
-                let answer = store.note_failures(&failures).await;
-                Done::Answer(Input::Noted(answer.map_err(said)))
-            }),
-            Effect::Bury(burials) => self.calls.spawn(async move {
-                let answer = store.bury(&burials).await;
-                Done::Answer(Input::Buried(answer.map_err(said)))
-            }),
+            Effect::Note(failures) => {
+                let lease = self.held_lease();
+                self.calls.spawn(async move {
+                    let answer = store.note_failures(&lease, &failures).await;
+                    Done::Answer(Input::Noted(answer.map_err(said)))
+                });
+            }
+            Effect::Bury(burials) => {
+                let lease = self.held_lease();
+                self.calls.spawn(async move {
+                    let answer = store.bury(&lease, &burials).await;
+                    Done::Answer(Input::Buried(answer.map_err(said)))
+                });
+            }
             Effect::Tell(notice) => self.notice(&notice),
             Effect::End => {}
+        }
+    }
+
+    /// The lease as the machine has it now; without one, one that no store takes for held.
+    fn held_lease(&self) -> HeldLease {
+        HeldLease {
+            shard: self.relay.options.shard,
+            owner: self.owner.clone(),
+            epoch: self.step.epoch().unwrap_or_default(),
         }
     }
 

@@ -27,8 +27,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tidings_core::seam::Clock;
 use tidings_core::store::{
-    Burial, DeadRow, Failure, LeaseAnswer, LeaseRequest, OutboxStatus, OutboxStore, RowId, RowSeen,
-    Settlement, Shard, StoreError, UnsentQuery, UnsentRows,
+    Burial, DeadRow, Failure, HeldLease, LeaseAnswer, LeaseRequest, OutboxStatus, OutboxStore,
+    RowId, RowSeen, Settlement, Shard, StoreError, UnsentQuery, UnsentRows,
 };
 use tidings_core::{BoxFuture, Timestamp};
 
@@ -179,13 +179,18 @@ impl OutboxStore for SqlOutbox {
 
     fn note_failures<'a>(
         &'a self,
+        lease: &'a HeldLease,
         failures: &'a [Failure],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.note_failed(failures))
+        Box::pin(self.note_failed(lease, failures))
     }
 
-    fn bury<'a>(&'a self, burials: &'a [Burial]) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.note_dead(burials))
+    fn bury<'a>(
+        &'a self,
+        lease: &'a HeldLease,
+        burials: &'a [Burial],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.note_dead(lease, burials))
     }
 
     fn dead(&self, limit: u32) -> BoxFuture<'_, Result<Vec<DeadRow>, StoreError>> {

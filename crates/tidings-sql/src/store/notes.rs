@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidings_core::limits::{EVENT_ID_BYTES_MAX, KEY_BYTES_MAX, REASON_BYTES_MAX};
 use tidings_core::store::{
-    Burial, DeadRow, Failure, LeaseAnswer, LeaseRequest, RowId, Shard, StoreError,
+    Burial, DeadRow, Failure, HeldLease, LeaseAnswer, LeaseRequest, RowId, Shard, StoreError,
 };
 
 /// The state of a row that failed.
@@ -198,17 +198,25 @@ impl SqlOutbox {
         Ok(about.collect())
     }
 
+    /// Notes it in the statement that sees the lease: who asks for it meanwhile waits for what is noted.
     async fn note(
         &self,
-        row: RowId,
+        lease: &HeldLease,
         state: i64,
-        attempts: u32,
-        reason: &str,
+        (row, attempts, reason): (RowId, u32, &str),
         about: About,
     ) -> Result<(), StoreError> {
         let short = |text: Option<String>, bytes| text.map(|text| shortened(&text, bytes));
         let values = [
             self.outbox(),
+            ("leased", Bind::text(self.lease_key.clone())),
+            ("shard", Bind::Int(lease.shard.index.into())),
+            ("shards", Bind::Int(lease.shard.count.into())),
+            ("owner", Bind::text(lease.owner.clone())),
+            (
+                "epoch",
+                Bind::Int(i64::try_from(lease.epoch).unwrap_or(i64::MAX)),
+            ),
             ("row_id", Bind::text(row_text(self.id_kind, row))),
             ("state", Bind::Int(state)),
             ("attempts", Bind::Int(attempts.into())),
@@ -224,27 +232,38 @@ impl SqlOutbox {
             ),
             ("event_key", Bind::Text(short(about.key, KEY_BYTES_MAX))),
         ];
-        self.change_notes(&self.statements.notes.note, &values)
-            .await
-            .map(drop)
+        match self
+            .change_notes(&self.statements.notes.note, &values)
+            .await?
+        {
+            0 => Err(StoreError::Conflict {
+                reason: format!(
+                    "the lease of {} (epoch {}) is over; the next owner decides about row {row} of {}",
+                    lease.owner, lease.epoch, self.name
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
-    pub(super) async fn note_failed(&self, failures: &[Failure]) -> Result<(), StoreError> {
+    pub(super) async fn note_failed(
+        &self,
+        lease: &HeldLease,
+        failures: &[Failure],
+    ) -> Result<(), StoreError> {
         self.note_that_failures_exist();
         for failure in failures {
-            self.note(
-                failure.row,
-                FAILING,
-                failure.attempts,
-                &failure.reason,
-                About::default(),
-            )
-            .await?;
+            let what = (failure.row, failure.attempts, &*failure.reason);
+            self.note(lease, FAILING, what, About::default()).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn note_dead(&self, burials: &[Burial]) -> Result<(), StoreError> {
+    pub(super) async fn note_dead(
+        &self,
+        lease: &HeldLease,
+        burials: &[Burial],
+    ) -> Result<(), StoreError> {
         let rows: Vec<RowId> = burials.iter().map(|burial| burial.row).collect();
         let mut about = self.about(&rows).await?;
         for burial in burials {
@@ -255,8 +274,8 @@ impl SqlOutbox {
                 let values = [self.outbox(), ("list", list)];
                 self.change_notes(&self.statements.notes.forget_failures, &values)
                     .await?;
-                self.note(burial.row, DEAD, burial.attempts, &burial.reason, about)
-                    .await?;
+                let what = (burial.row, burial.attempts, &*burial.reason);
+                self.note(lease, DEAD, what, about).await?;
             }
         }
         Ok(())

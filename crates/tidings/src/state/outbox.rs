@@ -8,8 +8,8 @@ use std::time::Duration;
 use tidings_core::broker::Broker;
 use tidings_core::seam::{Chance, Clock};
 use tidings_core::store::{
-    Burial, DeadRow, Failure, LeaseAnswer, LeaseRequest, OutboxStatus, OutboxStore, RowContent,
-    RowId, RowSeen, Settlement, Shard, StoreError, UnsentQuery, UnsentRows, Wake,
+    Burial, DeadRow, Failure, HeldLease, LeaseAnswer, LeaseRequest, OutboxStatus, OutboxStore,
+    RowContent, RowId, RowSeen, Settlement, Shard, StoreError, UnsentQuery, UnsentRows, Wake,
 };
 use tidings_core::{BoxFuture, DedupeKey, Envelope, Timestamp};
 use tidings_flow::schedule::Scheduler;
@@ -225,13 +225,18 @@ impl OutboxStore for StateOutbox {
 
     fn note_failures<'a>(
         &'a self,
+        lease: &'a HeldLease,
         failures: &'a [Failure],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.outbox().await?.note_failures(failures).await })
+        Box::pin(async move { self.outbox().await?.note_failures(lease, failures).await })
     }
 
-    fn bury<'a>(&'a self, burials: &'a [Burial]) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.outbox().await?.bury(burials).await })
+    fn bury<'a>(
+        &'a self,
+        lease: &'a HeldLease,
+        burials: &'a [Burial],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.outbox().await?.bury(lease, burials).await })
     }
 
     fn dead(&self, limit: u32) -> BoxFuture<'_, Result<Vec<DeadRow>, StoreError>> {

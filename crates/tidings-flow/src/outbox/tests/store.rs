@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tidings_core::seam::Clock;
 use tidings_core::store::{
-    Burial, DeadRow, DeadTuples, Failure, Horizon, LeaseAnswer, LeaseRequest, OutboxRow,
+    Burial, DeadRow, DeadTuples, Failure, HeldLease, Horizon, LeaseAnswer, LeaseRequest, OutboxRow,
     OutboxStatus, OutboxStore, RowFault, RowId, RowSeen, RowState, Settlement, Shard, StoreError,
     UnsentQuery, UnsentRows,
 };
@@ -125,6 +125,17 @@ impl FakeStore {
             });
         }
         Ok(tables)
+    }
+
+    fn check(&self, tables: &FakeTables, lease: &HeldLease) -> Result<(), StoreError> {
+        let now = self.clock.elapsed();
+        let holder = tables.lease.as_ref().filter(|(_, until)| *until >= now);
+        if holder.is_some_and(|(owner, _)| *owner == lease.owner) && tables.epoch == lease.epoch {
+            return Ok(());
+        }
+        Err(StoreError::Conflict {
+            reason: "the lease is over".to_owned(),
+        })
     }
 }
 
@@ -253,10 +264,12 @@ impl OutboxStore for FakeStore {
 
     fn note_failures<'a>(
         &'a self,
+        lease: &'a HeldLease,
         failures: &'a [Failure],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let mut tables = self.up()?;
+            self.check(&tables, lease)?;
             for failure in failures {
                 if let Some(row) = tables.rows.get_mut(&failure.row) {
                     row.row.attempts = failure.attempts;
@@ -266,9 +279,14 @@ impl OutboxStore for FakeStore {
         })
     }
 
-    fn bury<'a>(&'a self, burials: &'a [Burial]) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn bury<'a>(
+        &'a self,
+        lease: &'a HeldLease,
+        burials: &'a [Burial],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let mut tables = self.up()?;
+            self.check(&tables, lease)?;
             let fault = tables.bury_faults.pop_front();
             if fault == Some(StoreFault::Down) {
                 return Err(lost());

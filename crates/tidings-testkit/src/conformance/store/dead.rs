@@ -1,34 +1,28 @@
 //! Rows that were given up.
 
-use super::{NewRow, Place, everything, ids, ids_of, read};
-use tidings_core::store::{Burial, Failure, RowId};
-
-fn burial(row: RowId) -> Burial {
-    Burial {
-        row,
-        attempts: 7,
-        reason: "too large for the broker".to_owned(),
-    }
-}
+use super::lease::owner;
+use super::{NewRow, Place, burial, everything, ids, ids_of, read};
+use tidings_core::store::Failure;
 
 pub(super) async fn buried(place: Place) {
     (place.insert)(vec![NewRow::of("a"), NewRow::of("a"), NewRow::of("b")]).await;
     let rows = read(&*place.store, &everything()).await;
     let all = ids_of(&rows);
+    let lease = owner(&*place.store).await;
     let event_id = rows[0].content.as_ref().unwrap().event_id().to_owned();
     let failure = Failure {
         row: all[0],
         attempts: 6,
         reason: "no".to_owned(),
     };
-    place.store.note_failures(&[failure]).await.unwrap();
+    place.store.note_failures(&lease, &[failure]).await.unwrap();
 
     place
         .store
-        .bury(&[burial(all[0]), burial(all[2])])
+        .bury(&lease, &[burial(all[0]), burial(all[2])])
         .await
         .unwrap();
-    place.store.bury(&[burial(all[2])]).await.unwrap();
+    place.store.bury(&lease, &[burial(all[2])]).await.unwrap();
 
     assert_eq!(ids(&*place.beside).await, [all[1]]);
     let dead = place.beside.dead(10).await.unwrap();
@@ -69,9 +63,10 @@ pub(super) async fn held_behind(place: Place) {
     ];
     (place.insert)(rows).await;
     let all = ids(&*place.store).await;
+    let lease = owner(&*place.store).await;
     place
         .store
-        .bury(&[burial(all[0]), burial(all[3])])
+        .bury(&lease, &[burial(all[0]), burial(all[3])])
         .await
         .unwrap();
     let mut query = everything();
@@ -99,7 +94,8 @@ pub(super) async fn held_behind(place: Place) {
 pub(super) async fn discarded(place: Place) {
     (place.insert)(vec![NewRow::of("a"), NewRow::of("a")]).await;
     let all = ids(&*place.store).await;
-    place.store.bury(&[burial(all[0])]).await.unwrap();
+    let lease = owner(&*place.store).await;
+    place.store.bury(&lease, &[burial(all[0])]).await.unwrap();
 
     assert_eq!(place.store.discard(&all[..1]).await.unwrap(), 1);
 
@@ -115,7 +111,8 @@ pub(super) async fn discarded(place: Place) {
 pub(super) async fn alive(place: Place) {
     (place.insert)(vec![NewRow::of("a"), NewRow::of("b")]).await;
     let all = ids(&*place.store).await;
-    place.store.bury(&[burial(all[0])]).await.unwrap();
+    let lease = owner(&*place.store).await;
+    place.store.bury(&lease, &[burial(all[0])]).await.unwrap();
 
     assert_eq!(place.store.discard(&all).await.unwrap(), 1);
 

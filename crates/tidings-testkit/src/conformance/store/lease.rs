@@ -1,8 +1,10 @@
 //! Who may relay.
 
-use super::{Place, a_moment};
+use super::{NewRow, Place, a_moment, burial, everything, ids, ids_of, read};
 use std::time::Duration;
-use tidings_core::store::{LeaseAnswer, LeaseRequest, OutboxStore, Shard};
+use tidings_core::store::{
+    Failure, HeldLease, LeaseAnswer, LeaseRequest, OutboxStore, Shard, StoreError,
+};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -11,6 +13,22 @@ fn request(owner: &str, shard: Shard, time_to_live: Duration) -> LeaseRequest {
         shard,
         owner: owner.to_owned(),
         time_to_live,
+    }
+}
+
+/// Takes the whole of an outbox, for what only its owner may do.
+pub(super) async fn owner(store: &dyn OutboxStore) -> HeldLease {
+    let LeaseAnswer::Held { epoch } = lease(store, "owner", LONG).await else {
+        panic!("somebody else relays it");
+    };
+    held("owner", epoch)
+}
+
+fn held(owner: &str, epoch: u64) -> HeldLease {
+    HeldLease {
+        shard: Shard::WHOLE,
+        owner: owner.to_owned(),
+        epoch,
     }
 }
 
@@ -107,4 +125,49 @@ pub(super) async fn divisions(place: Place) {
     place.store.release(halves(1), "b").await.unwrap();
     let whole = lease(&*place.store, "c", LONG).await;
     assert!(matches!(whole, LeaseAnswer::Held { .. }), "{whole:?}");
+}
+
+/// A relay that stood still beyond its lease, and goes on where it was.
+pub(super) async fn fence(place: Place) {
+    (place.insert)(vec![NewRow::of("a"), NewRow::of("a")]).await;
+    let all = ids(&*place.store).await;
+    let first = owner(&*place.store).await;
+    place.store.release(Shard::WHOLE, "owner").await.unwrap();
+    let failure = Failure {
+        row: all[0],
+        attempts: 3,
+        reason: "late".to_owned(),
+    };
+    let nobody = place.store.bury(&first, &[burial(all[0])]).await;
+    let LeaseAnswer::Held { epoch } = lease(&*place.beside, "second", LONG).await else {
+        panic!("a lease that was given back is free");
+    };
+
+    let late = place.store.bury(&first, &[burial(all[0])]).await;
+    let noted = place.store.note_failures(&first, &[failure]).await;
+    let of_before = held("second", epoch - 1);
+    let again = place.beside.bury(&of_before, &[burial(all[0])]).await;
+
+    for answer in [nobody, late, noted, again] {
+        assert!(
+            matches!(answer, Err(StoreError::Conflict { .. })),
+            "{answer:?}"
+        );
+    }
+    let mut query = everything();
+    query.hold_behind_dead = true;
+    let rows = read(&*place.beside, &query).await;
+    assert_eq!(ids_of(&rows), all, "nothing is held");
+    assert_eq!(rows[0].attempts, 0);
+    let status = place.beside.status().await.unwrap();
+    assert_eq!((status.dead, status.failing), (0, 0));
+    let second = held("second", epoch);
+    place.beside.settle(&all[..1]).await.unwrap();
+    place
+        .beside
+        .bury(&second, &[burial(all[0]), burial(all[1])])
+        .await
+        .unwrap();
+    let status = place.beside.status().await.unwrap();
+    assert_eq!(status.dead, 1, "what was sent is not given up");
 }

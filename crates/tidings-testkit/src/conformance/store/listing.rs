@@ -1,7 +1,8 @@
 //! Every row and what became of it, as a comparison with a destination needs them.
 
-use super::{NewRow, Place, everything, ids, read};
-use tidings_core::store::{Burial, OutboxStore, RowSeen, RowState, Settlement};
+use super::lease::owner;
+use super::{NewRow, Place, burial, everything, ids, read};
+use tidings_core::store::{OutboxStore, RowSeen, RowState, Settlement};
 
 async fn listed(store: &dyn OutboxStore) -> Vec<RowSeen> {
     let mut rows = Vec::new();
@@ -24,14 +25,13 @@ pub(super) async fn states_listed(place: Place) {
     ])
     .await;
     let all = ids(&*place.store).await;
-    let burial = |at: usize| Burial {
-        row: all[at],
-        attempts: 3,
-        reason: "too large".to_owned(),
-    };
-
     place.store.settle(&all[..1]).await.unwrap();
-    place.store.bury(&[burial(1), burial(2)]).await.unwrap();
+    let lease = owner(&*place.store).await;
+    place
+        .store
+        .bury(&lease, &[burial(all[1]), burial(all[2])])
+        .await
+        .unwrap();
     place.store.discard(&all[2..3]).await.unwrap();
 
     let mut expected = vec![

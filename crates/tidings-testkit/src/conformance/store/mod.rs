@@ -11,7 +11,7 @@ pub mod stories;
 use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::BoxFuture;
-use tidings_core::store::{OutboxRow, OutboxStore, RowId, Shard, UnsentQuery};
+use tidings_core::store::{Burial, OutboxRow, OutboxStore, RowId, Shard, UnsentQuery};
 
 /// A row as an application writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +137,9 @@ const CHECKS: &[Check] = &[
     ("a_row_that_was_not_given_up_cannot_be_discarded", |place| {
         Box::pin(dead::alive(place))
     }),
+    ("nothing_is_noted_by_one_whose_lease_is_over", |place| {
+        Box::pin(lease::fence(place))
+    }),
     ("a_shard_has_one_owner", |place| {
         Box::pin(lease::one_owner(place))
     }),
@@ -189,4 +192,12 @@ fn ids_of(rows: &[OutboxRow]) -> Vec<RowId> {
 /// Waits between two tries of something that another clock must allow.
 async fn a_moment() {
     tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn burial(row: RowId) -> Burial {
+    Burial {
+        row,
+        attempts: 7,
+        reason: "too large for the broker".to_owned(),
+    }
 }

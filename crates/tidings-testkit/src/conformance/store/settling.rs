@@ -1,5 +1,6 @@
 //! What becomes of rows that were sent or failed, and how an outbox counts them.
 
+use super::lease::owner;
 use super::{NewRow, Place, everything, ids, read};
 use std::time::Duration;
 use tidings_core::Timestamp;
@@ -36,8 +37,17 @@ pub(super) async fn failures(place: Place) {
         reason: "the broker said no".to_owned(),
     };
 
-    place.store.note_failures(&[failure(1)]).await.unwrap();
-    place.store.note_failures(&[failure(2)]).await.unwrap();
+    let lease = owner(&*place.store).await;
+    place
+        .store
+        .note_failures(&lease, &[failure(1)])
+        .await
+        .unwrap();
+    place
+        .store
+        .note_failures(&lease, &[failure(2)])
+        .await
+        .unwrap();
 
     let rows = read(&*place.beside, &everything()).await;
     assert_eq!((rows[0].attempts, rows[1].attempts), (2, 0));
