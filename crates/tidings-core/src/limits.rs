@@ -223,8 +223,10 @@ pub const SQL_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const SQL_IDLE_GRACE: Duration = Duration::from_secs(5);
 /// How long a transaction of a store's own may lie unused before PostgreSQL gives it up: between two of its statements there is no work but ours.
 pub const SQL_CHANGE_IDLE_MAX: Duration = Duration::from_secs(5);
-/// How long a transaction of a store's own waits for a lock on PostgreSQL: less than for an answer, because a server does not notice that nobody waits for it any more.
+/// How long a statement on a connection of ours waits for a lock of PostgreSQL, MySQL or MariaDB: less than for an answer, because a server does not notice that nobody waits for it any more.
 pub const SQL_LOCK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the tables of one part may take to be made or changed on a server, the wait for another process that does so included.
+pub const SQL_MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a connection that nobody uses may take to say that it is alive, before another is taken.
 pub const SQL_PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a writer of SQLite waits for another one.

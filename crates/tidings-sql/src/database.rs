@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidings_core::limits::{SQL_ACQUIRE_TIMEOUT, SQL_BUSY_TIMEOUT, SQL_CONNECTIONS_DEFAULT};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-use tidings_core::limits::{SQL_ANSWER_TIMEOUT, SQL_PING_TIMEOUT};
+use tidings_core::limits::{SQL_ANSWER_TIMEOUT, SQL_LOCK_TIMEOUT, SQL_PING_TIMEOUT};
 use tidings_core::store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -193,7 +193,7 @@ impl Database {
         let mut held = self.acquire().await?;
         let limit = self.answer_timeout();
         let answer = answered(limit, held.connection().each(sql, binds, take)).await;
-        held.used(&answer);
+        held.used(answer.as_ref().err());
         answer.map_err(|error| store_error(self, &error, Moment::Reading, access))
     }
 
@@ -223,7 +223,7 @@ impl Database {
         let mut held = self.acquire().await?;
         let limit = self.answer_timeout();
         let answer = answered(limit, held.connection().execute(sql, binds)).await;
-        held.used(&answer);
+        held.used(answer.as_ref().err());
         answer.map_err(|error| store_error(self, &error, Moment::Changing, access))
     }
 
@@ -290,9 +290,9 @@ impl Held {
 impl Held {
     /// Takes note of what an answer says about the connection: one that did not answer in time is closed, not given back, because the answer may still
     /// come.
-    fn used<T>(self, answer: &Result<T, sqlx::Error>) {
+    pub(crate) fn used(self, error: Option<&sqlx::Error>) {
         let is_late =
-            matches!(answer, Err(sqlx::Error::Io(error)) if error.kind() == ErrorKind::TimedOut);
+            matches!(error, Some(sqlx::Error::Io(error)) if error.kind() == ErrorKind::TimedOut);
         if is_late {
             self.throw_away();
         }
@@ -313,15 +313,15 @@ impl Held {
 
 /// Waits for an answer as long as a server that works may take. One that is gone without a word, behind a firewall that forgot the connection or an address
 /// that moved, would be waited for without an end.
-pub(crate) async fn answered<T>(
+pub(crate) async fn answered<T, E: From<sqlx::Error>>(
     limit: Option<Duration>,
-    asked: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let Some(limit) = limit else {
         return asked.await;
     };
     let waiting = tokio::time::timeout(limit, asked).await;
-    waiting.unwrap_or_else(|_| Err(no_answer(limit)))
+    waiting.unwrap_or_else(|_| Err(no_answer(limit).into()))
 }
 
 /// Makes sure that a connection is alive, within the time in which a live one answers.
@@ -397,8 +397,11 @@ async fn open_postgres(
     } else {
         connect
     };
-    // A ROLLBACK outside of a transaction warns; see the hook below.
-    let connect = connect.options([("client_min_messages", "error")]);
+    let connect = connect.options([
+        // A ROLLBACK outside of a transaction warns; see the hook below.
+        ("client_min_messages", "error".to_owned()),
+        ("lock_timeout", SQL_LOCK_TIMEOUT.as_millis().to_string()),
+    ]);
     pool_options(options)
         // A `begin` that was cancelled half-way gives back a connection inside a transaction, and the driver does not know it; whoever
         // borrowed it next would write into a transaction that nobody commits.
@@ -432,7 +435,9 @@ async fn open_mysql(
         // Under the server's default, REPEATABLE READ, what a relay reads and deletes would lock gaps that producers insert into.
         .after_connect(|connection, _| {
             Box::pin(async move {
-                sqlx::raw_sql("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                let waits = SQL_LOCK_TIMEOUT.as_secs();
+                let begin = format!("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION innodb_lock_wait_timeout = {waits}, SESSION lock_wait_timeout = {waits}");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(begin))
                     .execute(connection)
                     .await
                     .map(drop)

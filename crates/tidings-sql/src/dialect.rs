@@ -35,8 +35,6 @@ pub(crate) struct Dialect {
     pub(crate) fragments: &'static [(&'static str, &'static str)],
     /// The tables, in the order in which they are made.
     pub(crate) schema: &'static [Migration],
-    /// What stands before the steps of a migration: a transaction where the database has one for tables, and a lock against a second migration.
-    pub(crate) begin_migration: &'static [&'static str],
     /// Asks for the columns of a table: name, type, whether the database counts it up, whether it is the primary key.
     pub(crate) columns: &'static str,
     /// A destination `{a}` with a key `{b}`, as what a list of such is searched for.
@@ -174,7 +172,6 @@ pub(crate) const SQLITE: Dialect = Dialect {
             script: include_str!("../sql/sqlite/make_alert.sql"),
         },
     ],
-    begin_migration: &["BEGIN IMMEDIATE"],
     columns: include_str!("../sql/sqlite/columns.sql"),
     // Pairs that may hold nulls would be compared one by one with each row.
     lane: "length({a}) || ':' || {a} || {b}",
@@ -302,7 +299,6 @@ pub(crate) const POSTGRES: Dialect = Dialect {
         },
     ],
     // The lock ends with the transaction, so that no pooler can leak it.
-    begin_migration: &["BEGIN", "SELECT pg_advisory_xact_lock(8424137301)"],
     columns: include_str!("../sql/postgres/columns.sql"),
     lane: "{a}, {b}",
     // An array keeps the plan on the primary key, whatever the planner believes of the list.
@@ -426,7 +422,6 @@ pub(crate) const MYSQL: Dialect = Dialect {
             script: include_str!("../sql/mysql/make_alert.sql"),
         },
     ],
-    begin_migration: &[],
     columns: include_str!("../sql/mysql/columns.sql"),
     // Texts as long as these fit into no index of a list that was made once, and the list would be made anew for every row.
     lane: "SHA2(CONCAT(CHAR_LENGTH({a}), ':', {a}, {b}), 256)",

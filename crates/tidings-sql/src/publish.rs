@@ -1,7 +1,7 @@
 //! The producer's side of an outbox: events are rows of the caller's own transaction, so that they become true with the change that they state, or not at all.
 
 use crate::context;
-use crate::database::Database;
+use crate::database::{Database, answered};
 use crate::dialect::Kind;
 use crate::driver::Connection;
 use crate::error::{Access, Moment, nameless_error, store_error};
@@ -208,7 +208,12 @@ impl Outbox {
         let rows = written(&envelopes)?;
         let _turn = database.turn_in_time().await;
         let mut held = database.acquire().await?;
-        let done = self.write(&mut held.connection(), &rows).await;
+        let limit = database.answer_timeout();
+        let done = answered(limit, self.write(&mut held.connection(), &rows)).await;
+        held.used(match &done {
+            Err(WriteError::Sql(error)) => Some(error),
+            Ok(()) | Err(WriteError::Refused(_)) => None,
+        });
         done.map_err(|error| match error {
             WriteError::Sql(error) => {
                 store_error(database, &error, Moment::Changing, &self.access())

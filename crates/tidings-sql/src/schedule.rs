@@ -1,9 +1,9 @@
 //! Events that are published later, in a database: taken in the caller's own transaction where that is wanted, fired into the outbox.
 
 use crate::changing::Changing;
-use crate::database::Database;
+use crate::database::{Database, answered};
 use crate::driver::{Bind, Connection, Row};
-use crate::error::{Access, Moment, is_duplicate, nameless_error};
+use crate::error::{Access, Moment, is_duplicate, nameless_error, store_error};
 use crate::failure::ActionRecord;
 use crate::publish::Outbox;
 use crate::schema::{self, Part};
@@ -86,8 +86,8 @@ impl Schedules {
         tx: &mut impl InTransaction,
         scheduled: &ScheduledEvent,
     ) -> Result<bool, StoreError> {
-        self.insert(&mut tx.connection(), scheduled, Moment::InTransaction)
-            .await
+        let added = self.insert(&mut tx.connection(), scheduled).await;
+        added.map_err(|error| nameless_error(self.name(), &error, Moment::InTransaction, &access()))
     }
 
     /// As [`cancel`](ScheduleStore::cancel), with a record of who did it and why in the table that [`Failures`](crate::Failures) keeps for such.
@@ -148,8 +148,7 @@ impl Schedules {
         &self,
         connection: &mut Connection<'_>,
         scheduled: &ScheduledEvent,
-        moment: Moment,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, sqlx::Error> {
         let recurrence = scheduled.recurrence.as_ref();
         let binds = self.inner.add.binds(&[
             ("id", Bind::text(scheduled.id.clone())),
@@ -168,7 +167,7 @@ impl Schedules {
             Ok(rows) => Ok(rows > 0),
             // MySQL has no insert that is silent about this and about nothing else.
             Err(error) if is_duplicate(&error) => Ok(false),
-            Err(error) => Err(nameless_error(self.name(), &error, moment, &access())),
+            Err(error) => Err(error),
         }
     }
 
@@ -285,9 +284,13 @@ impl ScheduleStore for Schedules {
 
     fn add<'a>(&'a self, scheduled: &'a ScheduledEvent) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            let mut held = self.inner.database.acquire().await?;
-            self.insert(&mut held.connection(), scheduled, Moment::Changing)
-                .await
+            let database = &self.inner.database;
+            let _turn = database.turn_in_time().await;
+            let mut held = database.acquire().await?;
+            let limit = database.answer_timeout();
+            let added = answered(limit, self.insert(&mut held.connection(), scheduled)).await;
+            held.used(added.as_ref().err());
+            added.map_err(|error| store_error(database, &error, Moment::Changing, &access()))
         })
     }
 

@@ -1,11 +1,12 @@
 //! The tables: as text for migrations of your own, and made here where an application wants that.
 
-use crate::database::Database;
+use crate::database::{Database, answered};
 use crate::dialect::{Dialect, Kind, Migration};
 use crate::driver::{Bind, Connection};
 use crate::error::{Access, Moment, store_error};
 use crate::statement::Statement;
 use crate::store::Shape;
+use tidings_core::limits::{SQL_CHANGE_IDLE_MAX, SQL_LOCK_TIMEOUT, SQL_MIGRATION_TIMEOUT};
 use tidings_core::store::StoreError;
 
 /// Which tables.
@@ -162,13 +163,34 @@ fn access() -> Access<'static> {
 
 async fn migrate_part(database: &Database, part: Part) -> Result<(), StoreError> {
     let mut held = database.acquire().await?;
-    let mut connection = held.connection();
-    let done = run_steps(database, &mut connection, part).await;
+    let limit = database.answer_timeout().map(|_| SQL_MIGRATION_TIMEOUT);
+    let done = answered(limit, run_steps(database, &mut held.connection(), part)).await;
     if done.is_err() {
-        // The error is what counts; a connection that cannot even roll back is thrown away by its pool.
-        let _ = connection.run_script("ROLLBACK").await;
+        // The error is what counts; a connection that cannot even roll back is thrown away.
+        let mut connection = held.connection();
+        let rolled_back = connection.run_script("ROLLBACK");
+        let rolled_back = answered(database.answer_timeout(), rolled_back).await;
+        held.used(rolled_back.err().as_ref());
     }
     done.map_err(|error| store_error(database, &error, Moment::Changing, &access()))
+}
+
+/// Begins what is made as one where the database can; one process at a time makes tables, and those who come meanwhile wait for it.
+async fn begin(kind: Kind, connection: &mut Connection<'_>) -> Result<(), sqlx::Error> {
+    match kind {
+        Kind::Sqlite => connection.run_script("BEGIN IMMEDIATE").await,
+        Kind::Postgres => {
+            let begin = format!(
+                "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock(8424137301); SET LOCAL lock_timeout = {}",
+                SQL_CHANGE_IDLE_MAX.as_millis(),
+                SQL_MIGRATION_TIMEOUT.as_millis(),
+                SQL_LOCK_TIMEOUT.as_millis()
+            );
+            connection.run_script(&begin).await
+        }
+        // It commits each change of a table by itself.
+        Kind::MySql => Ok(()),
+    }
 }
 
 async fn run_steps(
@@ -177,9 +199,7 @@ async fn run_steps(
     part: Part,
 ) -> Result<(), sqlx::Error> {
     let dialect = database.dialect();
-    for script in dialect.begin_migration {
-        connection.run_script(script).await?;
-    }
+    begin(dialect.kind, connection).await?;
     connection.run_script(MAKE_VERSIONS).await?;
     let read = Statement::new(dialect, READ_VERSION, &[]);
     let binds = read.binds(&[("part", Bind::text(part.name()))]);

@@ -126,6 +126,25 @@ fn check_tells_every_side_that_does_not_work() {
     assert!(!place.data().exists(), "a check makes nothing");
 }
 
+/// It was tried again for ever.
+#[test]
+fn a_row_whose_id_is_none_ends_a_relay_that_is_to_end() {
+    let table = Table::fresh(Kind::Sqlite, "no_id").unwrap();
+    table.run("CREATE TABLE outbox (id TEXT PRIMARY KEY, aggregate_id TEXT, event_type TEXT, payload TEXT, sent INTEGER DEFAULT 0, created_at TEXT)");
+    table.run(
+        "INSERT INTO outbox VALUES ('first', 'order-1', 'order.placed', '{}', 0, '2026-01-01')",
+    );
+    table.command(["relay", "init"]).ok();
+
+    let answer = table
+        .command(["relay", "run", "--to", "-", "--until-empty", "--unordered"])
+        .run();
+
+    refused(&answer, "TD0074", 5, "the row first");
+    refused(&answer, "TD0074", 5, "neither a whole number");
+    assert_eq!(table.sent(), 0);
+}
+
 #[test]
 fn a_table_of_others_is_not_migrated() {
     for kind in kinds() {

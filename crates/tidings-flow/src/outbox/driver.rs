@@ -8,16 +8,16 @@ use super::verdict::{bounded, verdict};
 use crate::runtime::Tasks;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tidings_core::broker::{Destination, PublishError, PublishOutcome};
 use tidings_core::limits::RELAY_READ_GAP;
 use tidings_core::seam::Clock;
 use tidings_core::store::{
-    HeldLease, LeaseRequest, OutboxRow, OutboxStatus, OutboxStore, RowId, Shard, StoreError,
-    UnsentQuery, UnsentRows,
+    HeldLease, LeaseAnswer, LeaseRequest, OutboxRow, OutboxStatus, OutboxStore, RowId, Shard,
+    StoreError, UnsentQuery, UnsentRows,
 };
-use tidings_core::{Envelope, Timestamp};
+use tidings_core::{Envelope, ErrorClass, Timestamp};
 use tokio::sync::{Notify, watch};
 
 /// Bytes that a row counts beside its payload.
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     drain: Notify,
     phase: watch::Sender<RelayPhase>,
     broken: AtomicBool,
+    /// Why a relay that was to end by itself did so before the outbox was empty.
+    failed: OnceLock<StoreError>,
     /// Held for a few additions at a time.
     metrics: Mutex<RelayMetrics>,
     clock: Arc<dyn Clock>,
@@ -42,6 +44,7 @@ impl Shared {
             drain: Notify::new(),
             phase: watch::Sender::new(RelayPhase::Waiting),
             broken: AtomicBool::new(false),
+            failed: OnceLock::new(),
             metrics: Mutex::new(RelayMetrics::new(outbox, shard)),
         }
     }
@@ -74,6 +77,10 @@ impl Shared {
         self.broken.load(Ordering::Acquire)
     }
 
+    pub(super) fn failed(&self) -> Option<StoreError> {
+        self.failed.get().cloned()
+    }
+
     pub(super) fn metrics(&self) -> RelayMetrics {
         let mut metrics = self.lock().clone();
         metrics.grow_older(self.clock.elapsed());
@@ -88,6 +95,7 @@ impl Shared {
 /// What a call came to.
 enum Done {
     Answer(Input),
+    Leased(Result<LeaseAnswer, StoreError>),
     Read(Result<UnsentRows, StoreError>),
     Published(BatchId, Vec<PublishOutcome>),
     Status(Result<OutboxStatus, StoreError>),
@@ -183,6 +191,10 @@ impl Driver {
     fn done(&mut self, done: Done) {
         let (input, rows) = match done {
             Done::Answer(input) => (input, HashMap::new()),
+            Done::Leased(answer) => {
+                let answer = answer.map_err(|error| self.failed(error));
+                (Input::Leased(answer.map(Into::into)), HashMap::new())
+            }
             Done::Read(answer) => self.found(answer),
             Done::Published(batch, outcomes) => (self.outcomes(batch, outcomes), HashMap::new()),
             Done::Status(status) => {
@@ -197,6 +209,16 @@ impl Driver {
             }
         };
         self.tell(input, rows);
+    }
+
+    /// The store does not let the relay begin or read. Who waits for its end would wait for ever where that does not pass by itself.
+    fn failed(&self, error: StoreError) -> String {
+        if self.relay.options.until_empty && error.class() == ErrorClass::Permanent {
+            // Only the first of them is told.
+            let _ = self.shared.failed.set(error.clone());
+            self.shared.ask_to_drain();
+        }
+        said(error)
     }
 
     fn now(&self) -> Duration {
@@ -246,10 +268,8 @@ impl Driver {
                     owner: self.owner.clone(),
                     time_to_live: self.relay.options.lease(),
                 };
-                self.calls.spawn(async move {
-                    let answer = store.lease(&request).await;
-                    Done::Answer(Input::Leased(answer.map(Into::into).map_err(said)))
-                });
+                self.calls
+                    .spawn(async move { Done::Leased(store.lease(&request).await) });
             }
             Effect::Release => {
                 let (shard, owner) = (self.relay.options.shard, self.owner.clone());
@@ -319,7 +339,7 @@ impl Driver {
     ) -> (Input, HashMap<RowId, OutboxRow>) {
         let unsent = match answer {
             Ok(unsent) => unsent,
-            Err(error) => return (Input::Read(Err(said(error))), HashMap::new()),
+            Err(error) => return (Input::Read(Err(self.failed(error))), HashMap::new()),
         };
         self.database_time = Some((unsent.now, self.read_asked));
         let rows = unsent.rows.iter().map(row_of).collect();

@@ -189,7 +189,7 @@ impl RelayHandle {
 
     /// Waits until it has ended: by [`stop`](Self::stop), by `until_empty`, or because it was dropped. Answers what was done.
     ///
-    /// **Errors**: [`RelayError::Bug`].
+    /// **Errors**: [`RelayError::Store`] of a relay that was to end by itself; [`RelayError::Bug`].
     ///
     /// **Cancel**: no effect.
     pub async fn finished(&self) -> Result<RelayMetrics, RelayError> {
@@ -209,6 +209,12 @@ impl RelayHandle {
         if self.shared.is_broken() {
             return Err(RelayError::Bug {
                 outbox: metrics.outbox,
+            });
+        }
+        if let Some(error) = self.shared.failed() {
+            return Err(RelayError::Store {
+                outbox: metrics.outbox,
+                error,
             });
         }
         Ok(metrics)

@@ -18,8 +18,8 @@ use tidings_testkit::conformance::store::everything;
 use tidings_testkit::database::{Server, TestDatabase};
 
 #[derive(Serialize, Deserialize)]
-struct StockCounted {
-    shelf: String,
+pub(crate) struct StockCounted {
+    pub(crate) shelf: String,
 }
 
 impl Event for StockCounted {
@@ -30,7 +30,7 @@ impl Event for StockCounted {
     }
 }
 
-fn outbox(config: OutboxConfig) -> Outbox {
+pub(crate) fn outbox(config: OutboxConfig) -> Outbox {
     Outbox::new(config, clock(), Counting::new()).unwrap()
 }
 

@@ -20,7 +20,7 @@ async fn fresh(kind: Kind, test: &str) -> Option<(Place, Schedules)> {
     Some((place, schedules))
 }
 
-fn scheduled(id: &str, due: Timestamp, cron: Option<&str>) -> ScheduledEvent {
+pub(crate) fn scheduled(id: &str, due: Timestamp, cron: Option<&str>) -> ScheduledEvent {
     let line = format!(
         r#"{{"event_id":"evt-{id}","event_type":"payment.fell_due","aggregate_id":"{id}","correlation_id":"flow-{id}","payload":{{"n": 1.50}}}}"#
     );

@@ -1,9 +1,13 @@
 //! Somebody stands still in the middle of a change of ours, with rows locked, and nobody is told: a process is stopped, or its network is parted.
 
 use crate::failures::fresh;
+use crate::other_ways::{StockCounted, outbox};
+use crate::place::Place;
+use crate::schedules::scheduled;
 use std::time::Duration;
-use tidings_core::store::{FailureStore as _, StoreError};
-use tidings_sql::{Database, DatabaseOptions, Failures, Kind, Pool};
+use tidings_core::Timestamp;
+use tidings_core::store::{FailureStore as _, ScheduleStore as _, StoreError};
+use tidings_sql::{Database, DatabaseOptions, Failures, Kind, OutboxConfig, Pool, Schedules};
 use tidings_testkit::proxy::FaultProxy;
 use tokio::task::JoinSet;
 
@@ -73,4 +77,91 @@ async fn who_goes_on_inside_a_change_that_was_ended_may_make_it_again_on_postgre
     };
     let error = came_to.expect_err("its transaction was ended");
     assert!(error.class().is_transient(), "{error}");
+}
+
+/// Writes a single event and takes a scheduled one, each by itself.
+async fn alone(url: &str) -> [StoreError; 2] {
+    let database = Database::open(url, &DatabaseOptions::default())
+        .await
+        .unwrap();
+    let schedules = Schedules::open(&database).await.unwrap();
+    let outbox = outbox(OutboxConfig::default());
+    let counted = StockCounted {
+        shelf: "a-1".to_owned(),
+    };
+    let later = scheduled("a", Timestamp::from_micros(0), None);
+    let (published, added) = tokio::join!(
+        outbox.publish_autocommit(&database, &counted),
+        schedules.add(&later)
+    );
+    [published.unwrap_err(), added.unwrap_err()]
+}
+
+/// Two tables are locked by somebody else, and the network is parted once both are waited for. Sessions that nobody waits for must end before the lock does.
+#[tokio::test]
+async fn a_server_that_is_gone_without_a_word_is_not_waited_for_without_an_end() {
+    let Some((place, _)) = fresh(Kind::Postgres, "unanswered").await else {
+        return;
+    };
+    let line = FaultProxy::start(place.address()).unwrap();
+    let url = line.in_place_of(place.url());
+
+    let answers = while_locked(&place, async {
+        let mut asking = JoinSet::new();
+        asking.spawn(async move { alone(&url).await });
+        while place.number(WAITING).await < 2 {
+            tokio::time::sleep(LOOK).await;
+        }
+        line.freeze();
+        let answers = tokio::time::timeout(ANSWERS, asking.join_next()).await;
+        assert_eq!(place.number(WAITING).await, 0, "their sessions wait on");
+        answers.expect("they end").expect("there is one").unwrap()
+    })
+    .await;
+
+    for error in answers {
+        assert!(error.may_have_happened(), "nobody can know: {error}");
+    }
+}
+
+/// It was told after 30 seconds that the server does not answer, and that the change may have been made.
+#[tokio::test]
+async fn a_lock_that_somebody_keeps_is_told_as_such_and_nothing_was_changed() {
+    for kind in [Kind::Postgres, Kind::MySql] {
+        let Some((place, _)) = fresh(kind, "kept").await else {
+            continue;
+        };
+
+        let answers = tokio::time::timeout(ANSWERS, alone(place.url()));
+        let answers = while_locked(&place, answers).await.expect("they end");
+
+        for error in answers {
+            assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+            assert!(!error.may_have_happened(), "{error}");
+        }
+    }
+}
+
+/// Keeps the tables of the outbox and of schedules from everybody as long as something takes.
+async fn while_locked<T>(place: &Place, work: impl Future<Output = T>) -> T {
+    match place.database.pool() {
+        Pool::Postgres(pool) => {
+            let mut holding = pool.begin().await.unwrap();
+            let lock = "LOCK TABLE outbox, tidings_schedule IN EXCLUSIVE MODE";
+            sqlx::raw_sql(lock).execute(&mut *holding).await.unwrap();
+            let done = work.await;
+            holding.rollback().await.unwrap();
+            done
+        }
+        Pool::MySql(pool) => {
+            let mut holding = pool.acquire().await.unwrap();
+            let lock = "LOCK TABLES outbox WRITE, tidings_schedule WRITE";
+            sqlx::raw_sql(lock).execute(&mut *holding).await.unwrap();
+            let done = work.await;
+            let unlock = sqlx::raw_sql("UNLOCK TABLES");
+            unlock.execute(&mut *holding).await.unwrap();
+            done
+        }
+        _ => unreachable!("it has no tables that can be locked"),
+    }
 }

@@ -39,6 +39,8 @@ pub(crate) struct FakeTables {
     pub(crate) ids_without_order: bool,
     pub(crate) dead_tuples: Option<DeadTuples>,
     pub(crate) down: bool,
+    /// What reads meet instead of rows.
+    pub(crate) read_fault: Option<StoreError>,
     /// Faults of the next settles, one each.
     pub(crate) settle_faults: VecDeque<StoreFault>,
     pub(crate) bury_faults: VecDeque<StoreFault>,
@@ -235,6 +237,9 @@ impl OutboxStore for FakeStore {
         Box::pin(async move {
             let mut tables = self.up()?;
             tables.queries.push(query.clone());
+            if let Some(fault) = &tables.read_fault {
+                return Err(fault.clone());
+            }
             let (rows, cut) = tables.unsent(query);
             Ok(UnsentRows {
                 rows,

@@ -5,7 +5,7 @@ use crate::fakes::Fault;
 use crate::outbox::{KeyPolicy, RelayPhase};
 use store::StoreFault;
 use tidings_core::codes;
-use tidings_core::store::{OutboxStore, RowId};
+use tidings_core::store::{OutboxStore, RowId, StoreError};
 
 #[tokio::test]
 async fn a_broker_that_is_down_for_minutes_costs_no_attempt_and_nothing_is_lost() {
@@ -413,4 +413,40 @@ async fn reads_begin_at_the_floor_once_it_is_proven_and_a_sweep_finds_what_came_
     })
     .await;
     assert_eq!(relay.metrics().late_rows, 1);
+}
+
+/// It tried again for ever, and whoever waited for its end waited with it.
+#[tokio::test]
+async fn a_relay_that_is_to_end_does_so_when_its_rows_cannot_be_read_and_one_that_stays_tries_again()
+ {
+    for until_empty in [true, false] {
+        let shop = Shop::new();
+        shop.store.insert(Some("a"), "");
+        shop.store.lock().read_fault = Some(StoreError::ShapeWrong {
+            subject: "the row x".to_owned(),
+            fault: "its id is no number".to_owned(),
+            remedy: "give it one".to_owned(),
+        });
+        let options = RelayOptions {
+            until_empty,
+            ..RelayOptions::default()
+        };
+        let destination = Scripted::new(|_| accepted());
+
+        let relay = shop.relay_to(destination, options).start();
+        shop.pass(Duration::from_secs(5)).await;
+
+        if until_empty {
+            assert_eq!(relay.phase(), RelayPhase::Ended);
+            let error = relay.finished().await.unwrap_err();
+            assert_eq!(error.code(), codes::STORE_SHAPE_WRONG, "{error}");
+            assert!(!error.may_have_happened());
+            assert_eq!(shop.store.lock().releases, 1, "the lease is given back");
+        } else {
+            assert_eq!(relay.phase(), RelayPhase::Relaying);
+            shop.store.lock().read_fault = None;
+            shop.within(Duration::from_secs(60), "sent", || shop.store.is_settled())
+                .await;
+        }
+    }
 }
