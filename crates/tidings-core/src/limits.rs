@@ -133,6 +133,8 @@ pub const BREAKER_KEYS_MAX: usize = 4_096;
 pub const RATE_MAX: u32 = 1_000_000;
 /// Attempts with which a process may die before the event is a dead letter, if fewer attempts in place are allowed.
 pub const CRASHES_MAX: u32 = 3;
+/// Attempts in a row with which a process may die before an event that was put off once is put off again: a single one may have been noted and never made.
+pub const CRASHES_LATER_MAX: u32 = 2;
 /// Waits of a schedule by which an event is tried again later.
 pub const LATER_STEPS_MAX: usize = 100;
 /// The longest wait of such a schedule.

@@ -162,6 +162,11 @@ pub(crate) const SQLITE: Dialect = Dialect {
             script: include_str!("../sql/sqlite/make_policy.sql"),
         },
         Migration {
+            part: "failure",
+            version: 4,
+            script: include_str!("../sql/sqlite/make_leader.sql"),
+        },
+        Migration {
             part: "schedule",
             version: 1,
             script: include_str!("../sql/sqlite/make_schedule.sql"),
@@ -288,6 +293,11 @@ pub(crate) const POSTGRES: Dialect = Dialect {
             script: include_str!("../sql/postgres/make_policy.sql"),
         },
         Migration {
+            part: "failure",
+            version: 4,
+            script: include_str!("../sql/postgres/make_leader.sql"),
+        },
+        Migration {
             part: "schedule",
             version: 1,
             script: include_str!("../sql/postgres/make_schedule.sql"),
@@ -410,6 +420,11 @@ pub(crate) const MYSQL: Dialect = Dialect {
             part: "failure",
             version: 3,
             script: include_str!("../sql/mysql/make_policy.sql"),
+        },
+        Migration {
+            part: "failure",
+            version: 4,
+            script: include_str!("../sql/mysql/make_leader.sql"),
         },
         Migration {
             part: "schedule",

@@ -48,6 +48,17 @@ impl fmt::Display for LaneId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ParkedId(pub i64);
 
+/// A parked delivery as somebody fetched it: what is changed of it is changed only while it is still that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ParkedRow {
+    /// Its number.
+    pub id: ParkedId,
+    /// Its event: a person may have put a copy in the place of it.
+    pub event: DedupeKey,
+    /// The epoch of the lead under which it was fetched; zero where nobody leads.
+    pub lead: u64,
+}
+
 /// One attempt that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedAttempt {
@@ -64,6 +75,8 @@ pub struct FailedAttempt {
 pub struct ParkedDelivery {
     /// Its number; zero before it is parked.
     pub id: ParkedId,
+    /// The epoch of the lead under which it was fetched; zero where nobody leads.
+    pub lead: u64,
     /// Its lane.
     pub lane: LaneId,
     /// The event, or for a message that is none, what carries its bytes.
@@ -84,6 +97,17 @@ pub struct ParkedDelivery {
     pub due: Option<Timestamp>,
     /// Its dead letter, where it has one: it is held by it, or was handed back by it.
     pub letter: Option<String>,
+}
+
+impl ParkedDelivery {
+    /// What a change of it names.
+    pub fn row(&self) -> ParkedRow {
+        ParkedRow {
+            id: self.id,
+            event: DedupeKey::of(&self.envelope),
+            lead: self.lead,
+        }
+    }
 }
 
 /// A dead letter about to be recorded.
@@ -166,7 +190,7 @@ pub enum FailureChange {
     /// The head of a lane failed again and is put off.
     Postpone {
         /// Which one.
-        id: ParkedId,
+        row: ParkedRow,
         /// Attempts so far.
         attempts: u32,
         /// How often it was put off, this time included.
@@ -179,7 +203,7 @@ pub enum FailureChange {
     /// A parked delivery was handled; a dead letter of its that was handed back is resolved. The next of its lane is due at once.
     Finish {
         /// Which one.
-        id: ParkedId,
+        row: ParkedRow,
     },
     /// A delivery was given up. One that was parked leaves its row, unless it holds its lane; one that was not gets a row if it holds.
     Bury(Box<DeathRecord>),
@@ -261,6 +285,9 @@ pub trait FailureStore: Send + Sync {
 
     /// Makes changes in their order, all of them or none.
     ///
+    /// **Guarantee**: what changes a parked row comes to nothing, without an error, where the row is gone or has another event by now. So does putting off and giving up a row that was fetched
+    /// under a [lead](Self::lead) that is over: its new leader decides. That it was handled counts whoever says so.
+    ///
     /// **Errors**: an [ambiguous](StoreError::may_have_happened) one may be answered by making the same changes again.
     ///
     /// **Cancel**: they are made or not.
@@ -289,15 +316,15 @@ pub trait FailureStore: Send + Sync {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<ParkedDelivery>, StoreError>>;
 
-    /// Whether this instance of a group picks up what is due: one at a time does, so that nobody handles a key of another one. It stays so for the lease, counted by the store's clock, and as long as it is
+    /// Asks for the lead of a group, and answers its epoch, which grows with each change of the leader; `None` while another instance has it. Who leads picks up what is due: one at a time does, so that nobody handles a key of another one. It stays so for the lease, counted by the store's clock, and as long as it is
     /// asked for again. A store of one machine, whose groups have one instance, need not ask.
     fn lead<'a>(
         &'a self,
         _group: &'a str,
         _owner: &'a str,
         _lease: Duration,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async { Ok(true) })
+    ) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+        Box::pin(async { Ok(Some(0)) })
     }
 
     /// Notes how the circuit of a group stands, for persons and other processes to see: `None` once it is closed. Of several instances the last one that tells is shown.

@@ -17,7 +17,7 @@ pub use dead_letter::{
 pub use error::StoreError;
 pub use failure::{
     DeathCause, DeathRecord, Decision, Due, FailedAttempt, FailureChange, FailureState,
-    FailureStore, LaneId, OpenCircuit, ParkedDelivery, ParkedId, ParkedLane,
+    FailureStore, LaneId, OpenCircuit, ParkedDelivery, ParkedId, ParkedLane, ParkedRow,
 };
 pub use inbox::{InboxStatus, InboxStore};
 pub use outbox::{

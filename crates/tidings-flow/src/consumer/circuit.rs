@@ -246,7 +246,7 @@ impl State {
 fn unattempted(work: &Work, failures: u32) -> Vec<FailureChange> {
     if let Some(kept) = &work.kept {
         return vec![FailureChange::Postpone {
-            id: kept.id,
+            row: kept.row,
             attempts: failures,
             rounds: kept.rounds,
             history: work.history.attempts().to_vec(),

@@ -63,7 +63,7 @@ impl Pipeline {
         let envelope = running.item.envelope.clone();
         let change = self.failures.as_ref().map(|_| match &running.item.kept {
             Some(kept) => FailureChange::Postpone {
-                id: kept.id,
+                row: kept.row,
                 attempts: attempt,
                 rounds: kept.rounds,
                 history: running.item.history.attempts().to_vec(),
@@ -122,7 +122,7 @@ impl Pipeline {
         match work.kept.take() {
             Some(kept) => {
                 let change = FailureChange::Postpone {
-                    id: kept.id,
+                    row: kept.row,
                     attempts: attempt,
                     rounds: kept.rounds.saturating_add(1),
                     history: work.history.into(),
@@ -375,7 +375,7 @@ impl super::pipeline::State {
     pub(super) fn finish_row(&mut self, kept: &Kept, envelope: &Envelope, now: Duration) {
         let lane = kept.lane;
         self.keep.push(
-            FailureChange::Finish { id: kept.id },
+            FailureChange::Finish { row: kept.row },
             Then::Changed {
                 lane,
                 left: true,

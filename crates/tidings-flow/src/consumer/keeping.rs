@@ -5,7 +5,7 @@ use super::pipeline::{State, Work};
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use tidings_core::broker::{SettleAction, Token};
-use tidings_core::store::{DeathCause, FailureChange, LaneId, ParkedDelivery, ParkedId};
+use tidings_core::store::{DeathCause, FailureChange, LaneId, ParkedDelivery, ParkedId, ParkedRow};
 use tidings_core::{DedupeKey, Envelope};
 use tokio::sync::oneshot;
 
@@ -25,7 +25,7 @@ const FINISHED_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct Kept {
     /// Its row.
-    pub(super) id: ParkedId,
+    pub(super) row: ParkedRow,
     pub(super) lane: LaneId,
     pub(super) rounds: u32,
     pub(super) deaths: u32,
@@ -370,12 +370,16 @@ impl State {
 
 /// A delivery as the store keeps it.
 pub(super) fn parked_of(work: Work, lane: LaneId, attempts: u32) -> ParkedDelivery {
-    let (id, rounds, deaths, letter) = match work.kept {
-        Some(kept) => (kept.id, kept.rounds, kept.deaths, kept.letter),
-        None => (ParkedId(0), 0, 0, None),
+    let (id, lead, rounds, deaths, letter) = match work.kept {
+        Some(kept) => {
+            let ParkedRow { id, lead, .. } = kept.row;
+            (id, lead, kept.rounds, kept.deaths, kept.letter)
+        }
+        None => (ParkedId(0), 0, 0, 0, None),
     };
     ParkedDelivery {
         id,
+        lead,
         lane,
         envelope: work.envelope,
         problem: work.problem,

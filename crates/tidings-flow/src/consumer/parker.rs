@@ -10,6 +10,7 @@ use super::lane::LaneKey;
 use super::observer::Notice;
 use super::pipeline::{Pipeline, TaskWatch, Trouble, Work};
 use super::routes::Routes;
+use super::state::Lead;
 use crate::dead_letter::History;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -79,10 +80,10 @@ pub(super) async fn learn(pipeline: &Pipeline) {
 /// Lets another instance pick up what is due at once, in place of at the end of the lease.
 pub(super) async fn give_up_lead(pipeline: &Pipeline) {
     let lead = pipeline.lock().lead.take();
-    let (Some(store), Some((_, owner))) = (&pipeline.failures, lead) else {
+    let (Some(store), Some(lead)) = (&pipeline.failures, lead) else {
         return;
     };
-    let given_up = store.lead(pipeline.group.as_str(), &owner, Duration::ZERO);
+    let given_up = store.lead(pipeline.group.as_str(), &lead.owner, Duration::ZERO);
     if let Err(error) = given_up.await {
         // It ends by itself then.
         tracing::debug!(%error, "the lead of what is parked is not given up");
@@ -145,19 +146,28 @@ struct Parker {
 impl Parker {
     /// Looks once, and answers how long until the next look.
     async fn look(&mut self) -> Result<Duration, StoreError> {
-        let pipeline = Arc::clone(&self.pipeline);
-        let group = pipeline.group.as_str();
         self.refresh().await?;
         self.tell_circuit().await;
+        let mut doubtful = std::mem::take(&mut self.pipeline.lock().doubtful);
+        doubtful.sort_unstable();
+        doubtful.dedup();
+        let looked = self.look_for_due(&doubtful).await;
+        if looked.is_err() {
+            // Whether they have a row is still to be found out.
+            self.pipeline.lock().doubtful.extend(doubtful);
+        }
+        looked
+    }
+
+    async fn look_for_due(&mut self, doubtful: &[LaneId]) -> Result<Duration, StoreError> {
+        let pipeline = Arc::clone(&self.pipeline);
+        let group = pipeline.group.as_str();
         let now = pipeline.clock.elapsed();
-        let (turn, busy, doubtful) = {
+        let (turn, busy) = {
             let mut state = pipeline.lock();
             state.parked.set_now(now);
             state.parker_wakes_at = Duration::ZERO;
-            let mut doubtful = std::mem::take(&mut state.doubtful);
-            doubtful.sort_unstable();
-            doubtful.dedup();
-            (state.parked.turn(), state.parked.busy(), doubtful)
+            (state.parked.turn(), state.parked.busy())
         };
         let leads = self.leads(now).await?;
         let limit = u32::try_from(busy + LANES_MAX).unwrap_or(u32::MAX);
@@ -167,15 +177,18 @@ impl Parker {
         let mut entered = 0;
         // While nothing is tried, what is parked stays where it is.
         let holds = pipeline.lock().circuit.holds();
-        if due.paused.is_none() && leads && !holds {
+        if due.paused.is_none()
+            && let Some(lead) = leads
+            && !holds
+        {
             for lane in &due.lanes {
-                entered += usize::from(self.enter(lane, turn).await?);
+                entered += usize::from(self.enter(lane, lead, turn).await?);
             }
         }
-        let left_out = due.paused.is_none() && leads && entered < due.lanes.len();
+        let left_out = due.paused.is_none() && leads.is_some() && entered < due.lanes.len();
         for lane in doubtful {
-            if due.lanes.iter().all(|due| due.lane != lane) {
-                self.look_at(lane, turn).await?;
+            if due.lanes.iter().all(|due| due.lane != *lane) {
+                self.look_at(*lane, turn).await?;
             }
         }
         let more = due.lanes.len() >= limit as usize;
@@ -208,15 +221,18 @@ impl Parker {
         self.told = Some(circuit);
     }
 
-    /// Whether this instance may start what is due now. The lease counts from before it was asked for, so that it ends here before it does in the store.
-    async fn leads(&self, now: Duration) -> Result<bool, StoreError> {
+    /// The epoch of the lead, if this instance may start what is due now. The lease counts from before it was asked for, so that it ends here before it does in the store.
+    async fn leads(&self, now: Duration) -> Result<Option<u64>, StoreError> {
         if !self.store.is_shared() {
-            return Ok(true);
+            return Ok(Some(0));
         }
         let group = self.pipeline.group.as_str();
         let leads = self.store.lead(group, &self.owner, PARKED_LEASE).await?;
-        let until = now.saturating_add(PARKED_LEASE);
-        self.pipeline.lock().lead = leads.then(|| (until, Arc::clone(&self.owner)));
+        self.pipeline.lock().lead = leads.map(|epoch| Lead {
+            until: now.saturating_add(PARKED_LEASE),
+            owner: Arc::clone(&self.owner),
+            epoch,
+        });
         Ok(leads)
     }
 
@@ -270,7 +286,7 @@ impl Parker {
     }
 
     /// Lets the rows of a due lane enter the lane table; `false` if there was no room, or something of the lane is on its way.
-    async fn enter(&mut self, lane: &ParkedLane, turn: u64) -> Result<bool, StoreError> {
+    async fn enter(&mut self, lane: &ParkedLane, lead: u64, turn: u64) -> Result<bool, StoreError> {
         let pipeline = Arc::clone(&self.pipeline);
         let (room, turn) = {
             let mut state = pipeline.lock();
@@ -286,7 +302,7 @@ impl Parker {
         };
         let limit = ROWS_MAX.min(u32::try_from(room).unwrap_or(u32::MAX));
         let group = pipeline.group.as_str();
-        let rows = match self.store.rows(group, lane.lane, limit).await {
+        let mut rows = match self.store.rows(group, lane.lane, limit).await {
             Ok(rows) => rows,
             Err(error) => {
                 let mut state = pipeline.lock();
@@ -294,6 +310,9 @@ impl Parker {
                 return Err(error);
             }
         };
+        for row in &mut rows {
+            row.lead = lead;
+        }
         self.take(lane, rows, turn);
         Ok(true)
     }
@@ -389,7 +408,7 @@ fn ready_rows(mut rows: Vec<ParkedDelivery>) -> Vec<ParkedDelivery> {
 
 fn work_of(row: ParkedDelivery, handler: usize) -> Work {
     let kept = Kept {
-        id: row.id,
+        row: row.row(),
         lane: row.lane,
         rounds: row.rounds,
         deaths: row.deaths,

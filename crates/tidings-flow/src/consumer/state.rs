@@ -113,6 +113,14 @@ pub(super) struct Progress {
     pub(super) stopped: Option<(String, Code)>,
 }
 
+/// The right of this instance to start what is parked for all of them.
+pub(super) struct Lead {
+    pub(super) until: Duration,
+    /// Names this instance in the store.
+    pub(super) owner: Arc<str>,
+    pub(super) epoch: u64,
+}
+
 /// What the lock guards.
 pub(super) struct State {
     pub(super) table: LaneTable<Work>,
@@ -124,8 +132,8 @@ pub(super) struct State {
     pub(super) keep: Keep,
     /// Events whose rows are done with.
     pub(super) finished: Finished,
-    /// Until when this instance may start what is parked for all of them, and under which name; nothing where it has no lead.
-    pub(super) lead: Option<(Duration, Arc<str>)>,
+    /// Nothing where this instance may not start what is parked for all of them.
+    pub(super) lead: Option<Lead>,
     /// Attempts that an earlier run noted, of events that were not settled.
     pub(super) attempts: HashMap<DedupeKey, u32>,
     /// What persons decided of events.

@@ -14,7 +14,7 @@ use futures_util::future::Either;
 use std::time::Duration;
 use tidings_core::DedupeKey;
 use tidings_core::extract::{Emit, HandlerError, HandlerErrorKind};
-use tidings_core::limits::CRASHES_MAX;
+use tidings_core::limits::{CRASHES_LATER_MAX, CRASHES_MAX};
 use tidings_core::store::{DeathCause, FailureChange};
 use tokio::sync::oneshot;
 
@@ -34,7 +34,7 @@ impl Pipeline {
         }
         let noted = running.attempt.saturating_sub(1);
         let died = deaths_of(&running.item, noted);
-        if died > 0 && self.is_worn_out(&running.item, noted) {
+        if died > 0 && self.is_worn_out(&running.item, noted, died) {
             running.attempt = noted;
             let failure = HandlerError::transient_message(format!(
                 "the process ended during attempt {noted}, and what became of it is unknown"
@@ -96,12 +96,13 @@ impl Pipeline {
     /// Whether another instance may have taken a row over: the lease under which it was fetched is over.
     fn may_be_elsewhere(&self, work: &Work) -> bool {
         let is_shared = self.failures.as_ref().is_some_and(|it| it.is_shared());
-        if work.kept.is_none() || !is_shared {
+        let Some(kept) = work.kept.as_ref().filter(|_| is_shared) else {
             return false;
-        }
+        };
         let now = self.clock.elapsed();
         let state = self.lock();
-        state.lead.as_ref().is_none_or(|(until, _)| *until <= now)
+        let lead = state.lead.as_ref();
+        lead.is_none_or(|lead| lead.until <= now || lead.epoch != kept.row.lead)
     }
 
     /// Leaves a row and what was fetched behind it to whoever picks up what is due by now.
@@ -120,10 +121,12 @@ impl Pipeline {
     }
 
     /// Whether a delivery with which the process died has no attempt in place left.
-    fn is_worn_out(&self, work: &Work, noted: u32) -> bool {
-        match &work.kept {
-            Some(kept) => kept.rounds > 0 || noted >= self.config.attempts.max(CRASHES_MAX),
-            None => noted >= self.config.attempts.max(CRASHES_MAX),
+    fn is_worn_out(&self, work: &Work, noted: u32, died: u32) -> bool {
+        let was_put_off = work.kept.as_ref().is_some_and(|kept| kept.rounds > 0);
+        if was_put_off {
+            died >= CRASHES_LATER_MAX
+        } else {
+            noted >= self.config.attempts.max(CRASHES_MAX)
         }
     }
 
@@ -132,7 +135,7 @@ impl Pipeline {
         let attempts = running.attempt;
         let change = match &running.item.kept {
             Some(kept) => FailureChange::Postpone {
-                id: kept.id,
+                row: kept.row,
                 attempts,
                 rounds: kept.rounds,
                 history: running.item.history.attempts().to_vec(),

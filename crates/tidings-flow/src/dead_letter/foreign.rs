@@ -163,6 +163,7 @@ fn letter(
         fingerprint: fingerprint("", &reasons),
         delivery: ParkedDelivery {
             id: ParkedId(0),
+            lead: 0,
             lane: LaneId::of(&envelope),
             envelope,
             problem: carried.problem,

@@ -98,6 +98,7 @@ fn letter_of(fact: &Envelope, recorded: Timestamp) -> Option<ForeignLetter> {
         fingerprint: fingerprint(&record.handler, &record.reasons),
         delivery: ParkedDelivery {
             id: ParkedId(0),
+            lead: 0,
             lane: LaneId::of(&envelope),
             envelope,
             problem: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidings_core::seam::Clock;
 use tidings_core::store::{
     DeathRecord, Decision, Due, FailureChange, FailureState, FailureStore, LaneId, OpenCircuit,
-    ParkedDelivery, ParkedId, ParkedLane, StoreError,
+    ParkedDelivery, ParkedId, ParkedLane, ParkedRow, StoreError,
 };
 use tidings_core::{BoxFuture, DedupeKey, Envelope, Timestamp};
 
@@ -30,6 +30,7 @@ pub(crate) struct FailuresState {
     pub(crate) lead_given_up: bool,
     /// Who picks up what is due, and until when.
     lead: Option<(String, Timestamp)>,
+    epoch: u64,
     /// Every attempt count ever noted, in order.
     pub(crate) noted: Vec<(DedupeKey, u32)>,
     next: i64,
@@ -184,6 +185,16 @@ impl FailuresState {
         self.advance(row.lane, now);
     }
 
+    /// Whether a row is there, with the event that it had.
+    fn has(&self, row: &ParkedRow) -> bool {
+        let mut rows = self.parked.iter().map(ParkedDelivery::row);
+        rows.any(|known| known.id == row.id && known.event == row.event)
+    }
+
+    fn is_led_by(&self, epoch: u64) -> bool {
+        epoch == 0 || (epoch == self.epoch && !self.follows)
+    }
+
     fn bury(&mut self, record: &DeathRecord, now: Timestamp) {
         self.letters.retain(|letter| letter.id != record.id);
         self.letters.push(record.clone());
@@ -234,21 +245,30 @@ impl FailuresState {
                 }
             }
             FailureChange::Postpone {
-                id,
+                row,
                 attempts,
                 rounds,
                 history,
                 due_in,
             } => {
-                if let Some(row) = self.parked.iter_mut().find(|row| row.id == *id) {
+                if !self.has(row) || !self.is_led_by(row.lead) {
+                    return;
+                }
+                if let Some(row) = self.parked.iter_mut().find(|known| known.id == row.id) {
                     row.attempts = *attempts;
                     row.rounds = *rounds;
                     row.history.clone_from(history);
                     row.due = Some(now.plus(*due_in));
                 }
             }
-            FailureChange::Finish { id } => self.remove(*id, now),
-            FailureChange::Bury(record) => self.bury(record, now),
+            FailureChange::Finish { row } if self.has(row) => self.remove(row.id, now),
+            FailureChange::Finish { .. } => {}
+            FailureChange::Bury(record) => {
+                let row = record.delivery.row();
+                if row.id == ParkedId(0) || (self.has(&row) && self.is_led_by(row.lead)) {
+                    self.bury(record, now);
+                }
+            }
         }
     }
 
@@ -396,19 +416,28 @@ impl FailureStore for FakeFailures {
         _group: &'a str,
         owner: &'a str,
         lease: Duration,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
         Box::pin(async move {
             self.pause().await;
             let now = self.clock.now();
             let mut state = self.lock();
             state.lead_given_up = lease.is_zero();
-            let lead = state.lead.as_ref();
-            let is_led = lead.is_some_and(|(leader, until)| leader != owner && *until > now);
-            if state.follows || is_led {
-                return Ok(false);
+            if state.follows {
+                // Whoever leads is none of those that ask here.
+                state.lead = None;
+                return Ok(None);
             }
+            let leader = state
+                .lead
+                .as_ref()
+                .map(|(leader, until)| (leader.as_str(), *until));
+            if leader.is_some_and(|(leader, until)| leader != owner && until > now) {
+                return Ok(None);
+            }
+            let is_new = leader.is_none_or(|(leader, _)| leader != owner);
+            state.epoch += u64::from(is_new);
             state.lead = Some((owner.to_owned(), now.plus(lease)));
-            Ok(true)
+            Ok(Some(state.epoch))
         })
     }
 

@@ -1,1 +1,1 @@
-INSERT INTO tidings_parker (consumer, owner, until_us) VALUES (:consumer, :owner, {now} + :lease)
+INSERT INTO tidings_leader (consumer, owner, epoch, until_us) VALUES (:consumer, :owner, 1, {now} + :lease)

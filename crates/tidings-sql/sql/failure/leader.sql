@@ -1,1 +1,1 @@
-SELECT owner FROM tidings_parker WHERE consumer = :consumer
+SELECT epoch FROM tidings_leader WHERE consumer = :consumer {for_update}

@@ -83,12 +83,6 @@ CREATE TABLE IF NOT EXISTS tidings_dead_letter (
   KEY tidings_dead_letter_event (event_id),
   KEY tidings_dead_letter_run (redrive_run)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
--- Which instance of a group picks up what is due, and until when unless it says so again.
-CREATE TABLE IF NOT EXISTS tidings_parker (
-  consumer VARCHAR(255) NOT NULL PRIMARY KEY,
-  owner    VARCHAR(255) NOT NULL,
-  until_us BIGINT NOT NULL
-) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 -- What persons said of groups.
 CREATE TABLE IF NOT EXISTS tidings_group (
   consumer   VARCHAR(255) NOT NULL PRIMARY KEY,

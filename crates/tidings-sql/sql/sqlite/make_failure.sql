@@ -83,12 +83,6 @@ CREATE INDEX IF NOT EXISTS tidings_dead_letter_status ON tidings_dead_letter (co
 CREATE INDEX IF NOT EXISTS tidings_dead_letter_fingerprint ON tidings_dead_letter (fingerprint, status);
 CREATE INDEX IF NOT EXISTS tidings_dead_letter_event ON tidings_dead_letter (event_id);
 CREATE INDEX IF NOT EXISTS tidings_dead_letter_run ON tidings_dead_letter (redrive_run);
--- Which instance of a group picks up what is due, and until when unless it says so again.
-CREATE TABLE IF NOT EXISTS tidings_parker (
-  consumer TEXT    NOT NULL PRIMARY KEY,
-  owner    TEXT    NOT NULL,
-  until_us INTEGER NOT NULL
-);
 -- What persons said of groups.
 CREATE TABLE IF NOT EXISTS tidings_group (
   consumer   TEXT    NOT NULL PRIMARY KEY,

@@ -7,11 +7,15 @@ use crate::changing::Changing;
 use crate::dialect::Kind;
 use crate::driver::{Bind, Row};
 use crate::many::{self, Values};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use tidings_core::limits::SQL_MANY_BYTES_MAX;
 use tidings_core::store::{FailureChange, StoreError};
 use tidings_core::{Envelope, Timestamp};
+
+/// The epoch of the first who leads a group.
+const FIRST_EPOCH: u64 = 1;
 
 impl Failures {
     pub(super) async fn make(
@@ -23,10 +27,11 @@ impl Failures {
             return Ok(());
         }
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
+        let changes = self.of_leader(&mut changing, group, changes).await?;
         let known = self
-            .known(&mut changing, group, &plan::finished(changes))
+            .known(&mut changing, group, &plan::leaving(&changes))
             .await?;
-        let plans = plans(group, changes, &known);
+        let plans = plans(group, &changes, known);
         let facts = plans.iter().any(|plan| !plan.facts.is_empty());
         for plan in plans {
             self.carry_out(&mut changing, group, plan).await?;
@@ -38,13 +43,38 @@ impl Failures {
         Ok(())
     }
 
+    /// The changes without those of one who led the group and does not any more. Nobody else takes the lead before the others are made.
+    async fn of_leader<'c>(
+        &self,
+        changing: &mut Changing<'_>,
+        group: &str,
+        changes: &'c [FailureChange],
+    ) -> Result<Cow<'c, [FailureChange]>, StoreError> {
+        if changes
+            .iter()
+            .all(|change| plan::needs_lead(change).is_none())
+        {
+            return Ok(Cow::Borrowed(changes));
+        }
+        let consumer = [("consumer", Bind::text(group))];
+        let leader = &self.statements().leader;
+        let epoch = changing.fetch(leader, &consumer).await?;
+        let epoch = epoch.first().map_or(0, |row| row.count(0));
+        let counts =
+            |change: &&FailureChange| plan::needs_lead(change).is_none_or(|lead| lead == epoch);
+        if changes.iter().all(|change| counts(&change)) {
+            return Ok(Cow::Borrowed(changes));
+        }
+        Ok(changes.iter().filter(counts).cloned().collect())
+    }
+
     /// Takes the lead of a group, or keeps it.
     pub(super) async fn take_lead(
         &self,
         group: &str,
         owner: &str,
         lease: Duration,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let statements = self.statements();
         let values = [
             ("consumer", Bind::text(group)),
@@ -52,21 +82,20 @@ impl Failures {
             ("lease", Bind::Int(micros(lease))),
         ];
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
-        if changing.execute(&statements.lead, &values).await? == 0 {
-            let known = changing.fetch(&statements.leader, &values).await?;
-            if !known.is_empty() {
-                changing.commit().await?;
-                return Ok(false);
-            }
+        let leads = changing.execute(&statements.lead, &values).await? > 0;
+        let known = changing.fetch(&statements.leader, &values).await?;
+        let Some(epoch) = known.first().map(|row| row.count(0)) else {
             let first = changing.execute(&statements.lead_first, &values).await;
             if let Err(StoreError::Database { .. } | StoreError::Conflict { .. }) = first {
                 // Another instance was quicker.
-                return Ok(false);
+                return Ok(None);
             }
             first?;
-        }
+            changing.commit().await?;
+            return Ok(Some(FIRST_EPOCH));
+        };
         changing.commit().await?;
-        Ok(true)
+        Ok(leads.then_some(epoch))
     }
 
     /// What there is of some rows.

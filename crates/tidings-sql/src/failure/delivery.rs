@@ -139,6 +139,7 @@ pub(super) fn read(lane: LaneId, mut row: Row) -> Result<ParkedDelivery, StoreEr
     let small = |index: usize| u32::try_from(row.count(index)).unwrap_or(u32::MAX);
     Ok(ParkedDelivery {
         id,
+        lead: 0,
         lane,
         envelope,
         position: row.int(3).and_then(|position| u64::try_from(position).ok()),

@@ -260,7 +260,7 @@ impl FailureStore for Failures {
         group: &'a str,
         owner: &'a str,
         lease: Duration,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
         Box::pin(self.take_lead(group, owner, lease))
     }
 }

@@ -9,7 +9,7 @@ use crate::driver::Bind;
 use crate::many::Values;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
-use tidings_core::store::{DeathRecord, FailureChange, ParkedDelivery, ParkedId};
+use tidings_core::store::{DeathRecord, FailureChange, ParkedDelivery, ParkedId, ParkedRow};
 use tidings_core::{DedupeKey, Envelope};
 
 /// The number that no attempt goes beyond: what was noted before does not matter beside it.
@@ -61,6 +61,8 @@ pub(super) struct Count {
 #[derive(Debug)]
 pub(super) struct RowChange {
     id: i64,
+    /// The event that it has.
+    event: String,
     attempts: u32,
     rounds: u32,
     /// `None`: as it is.
@@ -72,21 +74,53 @@ pub(super) struct RowChange {
     letter: Option<String>,
 }
 
-/// The rows that changes finish.
-pub(super) fn finished(changes: &[FailureChange]) -> Vec<i64> {
-    let finished = changes.iter().filter_map(|change| match change {
-        FailureChange::Finish { id } => Some(id.0),
-        _ => None,
-    });
-    finished.collect()
+/// The row that a change is about.
+fn row_of(change: &FailureChange) -> Option<ParkedRow> {
+    match change {
+        FailureChange::Finish { row } | FailureChange::Postpone { row, .. } => Some(*row),
+        FailureChange::Bury(record) if record.delivery.id != ParkedId(0) => {
+            Some(record.delivery.row())
+        }
+        FailureChange::Bury(_)
+        | FailureChange::Attempted { .. }
+        | FailureChange::Succeeded { .. }
+        | FailureChange::Park { .. } => None,
+    }
 }
 
-/// The plans that make changes one after the other: nearly always one. Of the rows that they finish it is known what they are; those that are not there were finished before, by the
-/// same changes whose answer was lost.
+/// The row that is not there any more once a change is made.
+fn row_that_left(change: &FailureChange) -> Option<i64> {
+    let leaves = match change {
+        FailureChange::Finish { .. } => true,
+        FailureChange::Bury(record) => !record.holds,
+        _ => false,
+    };
+    row_of(change).filter(|_| leaves).map(|row| row.id.0)
+}
+
+/// The rows that leave the store, or may.
+pub(super) fn leaving(changes: &[FailureChange]) -> Vec<i64> {
+    let leaving = changes.iter().filter_map(|change| match change {
+        FailureChange::Postpone { .. } => None,
+        _ => row_of(change).map(|row| row.id.0),
+    });
+    leaving.collect()
+}
+
+/// Whether a change counts only from who leads the group: that a row was handled counts whoever says so.
+pub(super) fn needs_lead(change: &FailureChange) -> Option<u64> {
+    match change {
+        FailureChange::Finish { .. } => None,
+        _ => row_of(change).map(|row| row.lead).filter(|lead| *lead > 0),
+    }
+}
+
+/// The plans that make changes one after the other: nearly always one. Of the rows that leave the store it is known what they are; those that are not there, or have another event, were
+/// done with before: by the same changes whose answer was lost, by another leader, or by a person.
 pub(super) fn plans(
     group: &str,
     changes: &[FailureChange],
-    known: &HashMap<i64, Known>,
+    mut known: HashMap<i64, Known>,
 ) -> Vec<Plan> {
     let mut plans = vec![Plan::default()];
     for change in changes {
@@ -95,7 +129,10 @@ pub(super) fn plans(
             plans.push(Plan::default());
         }
         if let Some(plan) = plans.last_mut() {
-            plan.add(group, change, known);
+            plan.add(group, change, &known);
+        }
+        if let Some(row) = row_that_left(change) {
+            known.remove(&row);
         }
     }
     plans
@@ -105,8 +142,8 @@ impl Plan {
     /// Whether a change is about a row or a dead letter that this plan changes already.
     fn meets(&self, change: &FailureChange) -> bool {
         match change {
-            FailureChange::Postpone { id, .. } | FailureChange::Finish { id } => {
-                self.rows.contains(&id.0)
+            FailureChange::Postpone { row, .. } | FailureChange::Finish { row } => {
+                self.rows.contains(&row.id.0)
             }
             FailureChange::Bury(record) => {
                 let event = DedupeKey::of(&record.delivery.envelope);
@@ -151,13 +188,14 @@ impl Plan {
                 }
             }
             FailureChange::Postpone {
-                id,
+                row,
                 attempts,
                 rounds,
                 history,
                 due_in,
             } => self.change(RowChange {
-                id: id.0,
+                id: row.id.0,
+                event: hex(row.event),
                 attempts: *attempts,
                 rounds: *rounds,
                 deaths: None,
@@ -165,16 +203,21 @@ impl Plan {
                 due_in: Some(*due_in),
                 letter: None,
             }),
-            FailureChange::Finish { id } => {
-                self.rows.insert(id.0);
-                if let Some(row) = known.get(&id.0) {
-                    self.gone.push(id.0);
-                    self.events_gone.insert(row.event.clone());
-                    self.lanes.insert(row.lane.clone());
-                    self.handled_letters.extend(row.letter.clone());
+            FailureChange::Finish { row } => {
+                self.rows.insert(row.id.0);
+                if let Some(known) = still(known, *row) {
+                    self.gone.push(row.id.0);
+                    self.events_gone.insert(known.event.clone());
+                    self.lanes.insert(known.lane.clone());
+                    self.handled_letters.extend(known.letter.clone());
                 }
             }
-            FailureChange::Bury(record) => self.bury(group, record),
+            FailureChange::Bury(record) => {
+                let row = record.delivery.row();
+                if row.id == ParkedId(0) || still(known, row).is_some() {
+                    self.bury(group, record);
+                }
+            }
         }
     }
 
@@ -223,6 +266,7 @@ impl Plan {
         match (is_parked, record.holds) {
             (true, true) => self.change(RowChange {
                 id: delivery.id.0,
+                event: hex(event),
                 attempts: delivery.attempts,
                 rounds: delivery.rounds,
                 deaths: Some(delivery.deaths.saturating_add(1)),
@@ -257,7 +301,8 @@ impl RowChange {
             self.deaths,
             self.history,
             self.due_in.map(micros),
-            self.letter
+            self.letter,
+            self.event
         ])
     }
 
@@ -265,6 +310,12 @@ impl RowChange {
     pub(super) fn bytes(&self) -> usize {
         self.history.len() + 128
     }
+}
+
+/// What is known of a row, if it has the event that it had.
+fn still(known: &HashMap<i64, Known>, row: ParkedRow) -> Option<&Known> {
+    let event = hex(row.event);
+    known.get(&row.id.0).filter(|known| known.event == event)
 }
 
 /// A span as the tables count it.
@@ -305,6 +356,7 @@ fn letter(group: &str, record: &DeathRecord) -> Values {
         ("fingerprint", Bind::text(record.fingerprint.clone())),
         ("holds", Bind::Int(record.holds.into())),
         ("first_failed_us", number(first_failed)),
+        ("from_row", Bind::Int((delivery.id != ParkedId(0)).into())),
     ]);
     values
 }

@@ -33,6 +33,7 @@ pub(crate) fn delivery(id: &str, key: &str) -> ParkedDelivery {
     let envelope = event(id, key);
     ParkedDelivery {
         id: ParkedId(0),
+        lead: 0,
         lane: LaneId::of(&envelope),
         envelope,
         problem: None,
@@ -104,9 +105,9 @@ async fn a_lane_is_due_in_its_order_and_never_early() {
         assert_eq!(rows[0].envelope, event("a", "k"), "{kind:?}");
         assert_eq!((rows[0].position, rows[0].attempts), (Some(17), 3));
 
-        let first = rows[0].id;
+        let first = rows[0].row();
         let postponed = FailureChange::Postpone {
-            id: first,
+            row: first,
             attempts: 4,
             rounds: 2,
             history: Vec::new(),
@@ -115,7 +116,7 @@ async fn a_lane_is_due_in_its_order_and_never_early() {
         failures.apply("g", &[postponed]).await.unwrap();
         let due = failures.due("g", 10).await.unwrap();
         assert_eq!(due.lanes[0].rows, 3, "{kind:?}");
-        let finish = FailureChange::Finish { id: first };
+        let finish = FailureChange::Finish { row: first };
         failures
             .apply("g", std::slice::from_ref(&finish))
             .await
@@ -286,16 +287,82 @@ async fn one_instance_at_a_time_leads_and_the_next_one_follows_when_its_lease_is
         };
         let long = Duration::from_secs(3_600);
 
-        assert!(lead("one", long).await, "{kind:?}");
-        assert!(!lead("two", long).await, "{kind:?}");
-        assert!(lead("one", Duration::ZERO).await, "{kind:?}");
+        assert_eq!(lead("one", long).await, Some(1), "{kind:?}");
+        assert_eq!(lead("two", long).await, None, "{kind:?}");
+        assert_eq!(lead("one", Duration::ZERO).await, Some(1), "{kind:?}");
         let mut waited = 0;
-        while !lead("two", long).await {
+        while lead("two", long).await.is_none() {
             waited += 1;
             assert!(waited < 1_000, "{kind:?}");
         }
-        assert!(!lead("one", long).await, "{kind:?}");
-        assert!(failures.lead("other", "one", long).await.unwrap());
+        assert_eq!(lead("two", Duration::ZERO).await, Some(2), "{kind:?}");
+        while lead("one", long).await.is_none() {
+            waited += 1;
+            assert!(waited < 2_000, "{kind:?}");
+        }
+        assert_eq!(lead("one", long).await, Some(3), "{kind:?}");
+        assert_eq!(lead("two", long).await, None, "{kind:?}");
+        let other = failures.lead("other", "one", long).await.unwrap();
+        assert_eq!(other, Some(1));
+    }
+}
+
+/// Who led stood still beyond its lease, and tells what came of rows that somebody else is done with.
+#[tokio::test]
+async fn what_a_former_leader_puts_off_or_gives_up_stays_as_the_next_one_left_it() {
+    for kind in KINDS {
+        let Some((place, failures)) = fresh(kind, "failures_former").await else {
+            continue;
+        };
+        let parked = park(vec![delivery("a", "k"), delivery("b", "k")], Some(0));
+        failures.apply("g", &[parked]).await.unwrap();
+        let lead = |owner: &'static str, lease| {
+            let failures = failures.clone();
+            async move { failures.lead("g", owner, lease).await.unwrap() }
+        };
+        let first = lead("one", Duration::ZERO).await.unwrap();
+        let lane = failures.due("g", 1).await.unwrap().lanes[0].lane;
+        let fetched = |lead| {
+            let failures = failures.clone();
+            async move {
+                let mut rows = failures.rows("g", lane, 10).await.unwrap();
+                rows.iter_mut().for_each(|row| row.lead = lead);
+                rows
+            }
+        };
+        let late = fetched(first).await;
+        let mut second = lead("two", Duration::from_secs(3_600)).await;
+        while second.is_none() {
+            second = lead("two", Duration::from_secs(3_600)).await;
+        }
+        let held = fetched(second.unwrap()).await.remove(0);
+        failures.apply("g", &[death(held, true)]).await.unwrap();
+
+        let postponed = FailureChange::Postpone {
+            row: late[0].row(),
+            attempts: 1,
+            rounds: 0,
+            history: Vec::new(),
+            due_in: Duration::ZERO,
+        };
+        failures.apply("g", &[postponed]).await.unwrap();
+
+        assert!(failures.due("g", 1).await.unwrap().lanes.is_empty());
+        let rows = fetched(0).await;
+        assert_eq!((rows[0].attempts, rows[0].rounds), (3, 1), "{kind:?}");
+        assert!(rows[0].letter.is_some(), "{kind:?}");
+        let rest = park(vec![delivery("c", "other")], Some(0));
+        let changes = [death(late[1].clone(), false), rest];
+        failures.apply("g", &changes).await.unwrap();
+        let letters = place
+            .number("SELECT COUNT(*) FROM tidings_dead_letter")
+            .await;
+        assert_eq!(letters, 1, "{kind:?}: the next leader decides about b");
+        let lanes = failures.due("g", 9).await.unwrap().lanes;
+        assert_eq!(lanes.len(), 1, "{kind:?}: what is no row is taken");
+        let finish = FailureChange::Finish { row: late[1].row() };
+        failures.apply("g", &[finish]).await.unwrap();
+        assert_eq!(fetched(0).await.len(), 1, "{kind:?}: b was handled");
     }
 }
 

@@ -46,6 +46,7 @@ fn delivery(number: u64) -> ParkedDelivery {
     let envelope = Envelope::from_json(line).unwrap();
     ParkedDelivery {
         id: ParkedId(0),
+        lead: 0,
         lane: LaneId::of(&envelope),
         envelope,
         problem: None,
@@ -100,7 +101,7 @@ async fn handle(failures: &Failures, failing: u64) -> u64 {
             let change = if had % failing == 0 {
                 death(row)
             } else {
-                FailureChange::Finish { id: row.id }
+                FailureChange::Finish { row: row.row() }
             };
             failures.apply("shipping", &[change]).await.unwrap();
         }

@@ -22,20 +22,20 @@ const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = cur
 const INSIDE: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'";
 
 /// What a change comes to that stood still with its row locked, while another one of the same row was made; the network may be whole again then.
-async fn stood_still(test: &str, heals: bool) -> Option<Result<bool, StoreError>> {
+async fn stood_still(test: &str, heals: bool) -> Option<Result<Option<u64>, StoreError>> {
     let (place, failures) = fresh(Kind::Postgres, test).await?;
     let line = FaultProxy::start(place.address()).unwrap();
     let options = DatabaseOptions::default();
     let url = line.in_place_of(place.url());
     let parted = Database::open(&url, &options).await.unwrap();
     let parted = Failures::open(&parted).await.unwrap();
-    assert!(parted.lead("g", "first", LEASE).await.unwrap());
+    assert!(parted.lead("g", "first", LEASE).await.unwrap().is_some());
     let Pool::Postgres(pool) = place.database.pool() else {
         unreachable!("that is the kind");
     };
     // Held up at the row, the change is under way when the network is parted; then it locks the row, and nobody hears of it.
     let mut holding = pool.begin().await.unwrap();
-    let hold = sqlx::query("SELECT owner FROM tidings_parker WHERE consumer = 'g' FOR UPDATE");
+    let hold = sqlx::query("SELECT owner FROM tidings_leader WHERE consumer = 'g' FOR UPDATE");
     hold.fetch_one(&mut *holding).await.unwrap();
     let mut changing = JoinSet::new();
     changing.spawn(async move { parted.lead("g", "first", LEASE).await });
@@ -50,7 +50,7 @@ async fn stood_still(test: &str, heals: bool) -> Option<Result<bool, StoreError>
 
     let beside = tokio::time::timeout(PATIENCE, failures.lead("g", "first", LEASE));
     let leads = beside.await.expect("the row is free in time").unwrap();
-    assert!(leads, "it is the same owner");
+    assert_eq!(leads, Some(1), "it is the same owner");
     if heals {
         line.heal();
     }
@@ -79,22 +79,35 @@ async fn who_goes_on_inside_a_change_that_was_ended_may_make_it_again_on_postgre
     assert!(error.class().is_transient(), "{error}");
 }
 
-/// Writes a single event and takes a scheduled one, each by itself.
-async fn alone(url: &str) -> [StoreError; 2] {
-    let database = Database::open(url, &DatabaseOptions::default())
-        .await
-        .unwrap();
-    let schedules = Schedules::open(&database).await.unwrap();
-    let outbox = outbox(OutboxConfig::default());
-    let counted = StockCounted {
-        shelf: "a-1".to_owned(),
-    };
-    let later = scheduled("a", Timestamp::from_micros(0), None);
-    let (published, added) = tokio::join!(
-        outbox.publish_autocommit(&database, &counted),
-        schedules.add(&later)
-    );
-    [published.unwrap_err(), added.unwrap_err()]
+/// Who writes a single event and takes a scheduled one, each by itself.
+struct Alone {
+    database: Database,
+    schedules: Schedules,
+}
+
+impl Alone {
+    async fn open(url: &str) -> Self {
+        let options = DatabaseOptions::default();
+        let database = Database::open(url, &options).await.unwrap();
+        let schedules = Schedules::open(&database).await.unwrap();
+        Self {
+            database,
+            schedules,
+        }
+    }
+
+    async fn write(&self) -> [StoreError; 2] {
+        let outbox = outbox(OutboxConfig::default());
+        let counted = StockCounted {
+            shelf: "a-1".to_owned(),
+        };
+        let later = scheduled("a", Timestamp::from_micros(0), None);
+        let (published, added) = tokio::join!(
+            outbox.publish_autocommit(&self.database, &counted),
+            self.schedules.add(&later)
+        );
+        [published.unwrap_err(), added.unwrap_err()]
+    }
 }
 
 /// Two tables are locked by somebody else, and the network is parted once both are waited for. Sessions that nobody waits for must end before the lock does.
@@ -104,11 +117,11 @@ async fn a_server_that_is_gone_without_a_word_is_not_waited_for_without_an_end()
         return;
     };
     let line = FaultProxy::start(place.address()).unwrap();
-    let url = line.in_place_of(place.url());
+    let alone = Alone::open(&line.in_place_of(place.url())).await;
 
     let answers = while_locked(&place, async {
         let mut asking = JoinSet::new();
-        asking.spawn(async move { alone(&url).await });
+        asking.spawn(async move { alone.write().await });
         while place.number(WAITING).await < 2 {
             tokio::time::sleep(LOOK).await;
         }
@@ -131,8 +144,9 @@ async fn a_lock_that_somebody_keeps_is_told_as_such_and_nothing_was_changed() {
         let Some((place, _)) = fresh(kind, "kept").await else {
             continue;
         };
+        let alone = Alone::open(place.url()).await;
 
-        let answers = tokio::time::timeout(ANSWERS, alone(place.url()));
+        let answers = tokio::time::timeout(ANSWERS, alone.write());
         let answers = while_locked(&place, answers).await.expect("they end");
 
         for error in answers {

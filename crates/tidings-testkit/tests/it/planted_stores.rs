@@ -291,13 +291,21 @@ async fn the_suite_finds_planted_bugs_of_stores() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stories_find_planted_bugs_of_stores() {
-    for (bug, words) in [
-        (Bug::DropsBehind, "events are lost"),
-        (Bug::LetsGo, "beside what was published"),
-        // What came last of a key is not due, and nothing before it is seen.
-        (Bug::Overtakes, "events are lost"),
-        (Bug::CountsAnew, "was at attempt"),
-    ] {
+    let cases: [(Bug, &[&str]); 4] = [
+        (Bug::DropsBehind, &["events are lost"]),
+        (Bug::LetsGo, &["beside what was published"]),
+        // What came last of a key is not due, and nothing before it is seen; what a person discarded meanwhile may be handled after all.
+        (
+            Bug::Overtakes,
+            &[
+                "events are lost",
+                "beside what was published",
+                "the letter of",
+            ],
+        ),
+        (Bug::CountsAnew, &["was at attempt"]),
+    ];
+    for (bug, words) in cases {
         let files = Files::default();
         let url = files.fresh("stories").await;
         let open: Open = Arc::new(move || {
@@ -320,6 +328,7 @@ async fn the_stories_find_planted_bugs_of_stores() {
 
         let failure = told.expect_err("no story sees it").into_panic();
         let said = failure.downcast_ref::<String>().map_or("", String::as_str);
-        assert!(said.contains(words), "{bug:?} was found by: {said}");
+        let is_found = words.iter().any(|words| said.contains(words));
+        assert!(is_found, "{bug:?} was found by: {said}");
     }
 }

@@ -208,6 +208,7 @@ pub(crate) fn death(event: &Envelope, fact: Envelope) -> FailureChange {
     };
     let delivery = ParkedDelivery {
         id: ParkedId(0),
+        lead: 0,
         lane: LaneId::of(event),
         envelope: event.clone(),
         problem: None,

@@ -123,6 +123,7 @@ async fn waiting(failures: &Failures, arguments: &ConsumerSkip) -> Result<Parked
     })?;
     Ok(ParkedDelivery {
         id: ParkedId(0),
+        lead: 0,
         lane: LaneId::of(&envelope),
         envelope,
         problem: None,

@@ -67,6 +67,7 @@ impl Shared {
     async fn park_elsewhere(&self, numbers: impl IntoIterator<Item = usize>, due_in: Duration) {
         let deliveries = numbers.into_iter().map(|number| ParkedDelivery {
             id: ParkedId(0),
+            lead: 0,
             lane: LaneId::of_key("k"),
             envelope: event("a.b", Some("k"), number),
             problem: None,

@@ -212,6 +212,7 @@ pub(super) async fn park_unwanted(store: &FakeFailures) {
     let envelope = event("c.d", Some("k"), 7);
     let delivery = ParkedDelivery {
         id: ParkedId(0),
+        lead: 0,
         lane: LaneId::of(&envelope),
         envelope,
         problem: None,

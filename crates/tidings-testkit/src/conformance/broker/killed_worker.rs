@@ -374,7 +374,7 @@ impl FailureStore for Halting {
         group: &'a str,
         owner: &'a str,
         lease: Duration,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
         self.inner.lead(group, owner, lease)
     }
 

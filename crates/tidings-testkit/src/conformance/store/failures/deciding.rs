@@ -235,3 +235,53 @@ pub(super) async fn edited(place: Place) {
     place.finish("k").await;
     assert_eq!(place.due(GROUP).await.len(), 2);
 }
+
+/// A person decides by force about an event that was handed back and is being tried: what comes of the trial is about what is not there any more.
+pub(super) async fn decided_meanwhile(place: Place) {
+    for discards in [true, false] {
+        let (id, key) = if discards { ("a", "k") } else { ("x", "m") };
+        let after = format!("{id}-after");
+        let rows = vec![delivery(&after, key)];
+        place
+            .apply(&[death(delivery(id, key), true), park(rows, None)])
+            .await;
+        assert_eq!(place.redrive(id).await.len(), 1);
+        let tried = place.lane(key).await.remove(0);
+        let found = verdict(&place.letter(id).await);
+        let copy = event(&format!("{id}-copy"), key);
+        let (decided, left) = if discards {
+            let done = place.letters.discard(&[found], &operator()).await;
+            assert_eq!(done.unwrap().len(), 1);
+            (LetterStatus::Discarded, vec![after])
+        } else {
+            let done = place.letters.edit(&found, &copy, &operator()).await;
+            assert!(done.unwrap());
+            (LetterStatus::Edited, vec![format!("{id}-copy"), after])
+        };
+
+        let postponed = FailureChange::Postpone {
+            row: tried.row(),
+            attempts: 9,
+            rounds: 9,
+            history: Vec::new(),
+            due_in: Duration::from_secs(3_600),
+        };
+        for change in [
+            postponed,
+            death(tried.clone(), true),
+            death(tried.clone(), false),
+            FailureChange::Finish { row: tried.row() },
+        ] {
+            place.apply(&[change]).await;
+
+            assert_eq!(place.status(id).await, decided);
+            assert_eq!(ids(&place.lane(key).await), left);
+            let head = place.lane(key).await.remove(0);
+            assert!(head.attempts < 9 && head.letter.is_none());
+            assert_eq!(place.due(GROUP).await, left[..1]);
+        }
+        for _ in left {
+            place.finish(key).await;
+        }
+    }
+}

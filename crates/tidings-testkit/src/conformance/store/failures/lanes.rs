@@ -50,7 +50,7 @@ pub(super) async fn never_early(place: Place) {
     assert!(next <= minute && next > minute / 2, "{next:?}");
     let head = place.lane("k").await.remove(0);
     let postponed = FailureChange::Postpone {
-        id: head.id,
+        row: head.row(),
         attempts: 4,
         rounds: 2,
         history: Vec::new(),
@@ -66,11 +66,11 @@ pub(super) async fn never_early(place: Place) {
 pub(super) async fn finished_twice(place: Place) {
     let rows = vec![delivery("a", "k"), delivery("b", "k"), delivery("c", "k")];
     place.apply(&[park(rows, Some(Duration::ZERO))]).await;
-    let head = place.lane("k").await.remove(0).id;
+    let head = place.lane("k").await.remove(0).row();
 
-    place.apply(&[FailureChange::Finish { id: head }]).await;
+    place.apply(&[FailureChange::Finish { row: head }]).await;
     // Its answer was lost.
-    place.apply(&[FailureChange::Finish { id: head }]).await;
+    place.apply(&[FailureChange::Finish { row: head }]).await;
 
     assert_eq!(ids(&place.lane("k").await), ["b", "c"]);
     assert_eq!(place.due(GROUP).await, ["b"]);

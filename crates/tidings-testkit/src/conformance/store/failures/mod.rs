@@ -98,6 +98,9 @@ const CHECKS: &[Check] = &[
     ("a_discarded_event_lets_its_lane_go", |place| {
         Box::pin(deciding::discarded(place))
     }),
+    ("what_is_decided_while_it_is_tried_stays_decided", |place| {
+        Box::pin(deciding::decided_meanwhile(place))
+    }),
     ("an_edited_copy_takes_the_place_of_its_event", |place| {
         Box::pin(deciding::edited(place))
     }),
@@ -149,6 +152,7 @@ fn delivery(id: &str, key: &str) -> ParkedDelivery {
     let envelope = event(id, key);
     ParkedDelivery {
         id: ParkedId(0),
+        lead: 0,
         lane: LaneId::of(&envelope),
         envelope,
         problem: None,
@@ -270,7 +274,8 @@ impl Place {
     /// Finishes the head of a lane.
     async fn finish(&self, key: &str) {
         let head = self.lane(key).await.remove(0);
-        self.apply(&[FailureChange::Finish { id: head.id }]).await;
+        self.apply(&[FailureChange::Finish { row: head.row() }])
+            .await;
     }
 }
 

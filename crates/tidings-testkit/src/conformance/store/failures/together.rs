@@ -87,14 +87,14 @@ fn change(
             (!behind).then(hour),
         ),
         Step::Postpone(event) => FailureChange::Postpone {
-            id: rows.get(&id(event))?.id,
+            row: rows.get(&id(event))?.row(),
             attempts: 7,
             rounds: 2,
             history: Vec::new(),
             due_in: hour(),
         },
         Step::Finish(event) => FailureChange::Finish {
-            id: rows.get(&id(event))?.id,
+            row: rows.get(&id(event))?.row(),
         },
         Step::Bury { event, holds } => {
             let row = rows.get(&id(event)).cloned();
