@@ -5,7 +5,7 @@ use crate::fakes::failures::FakeFailures;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidings_core::Timestamp;
 use tidings_core::store::{
-    FailedAttempt, FailureChange, FailureStore, LaneId, ParkedDelivery, ParkedId,
+    DeathCause, FailedAttempt, FailureChange, FailureStore, LaneId, ParkedDelivery, ParkedId,
 };
 
 /// A group on a broker whose keys move in silence, with a store that several share: one attempt in place and one ten seconds later.
@@ -204,4 +204,28 @@ async fn a_fetched_row_is_not_started_once_another_instance_may_have_it() {
     assert_eq!(shared.seen.all(), ["evt-1", "evt-2"]);
     shared.stage.drain(consumer).await;
     assert!(shared.store.lock().lead_given_up, "when it drains");
+}
+
+/// An attempt is noted before it is risked. The lease may end in between: then it is never made, and does not say that the process died with it; two in a row do.
+#[tokio::test]
+async fn a_row_of_which_one_attempt_was_noted_and_never_made_is_tried_all_the_same() {
+    for noted in [2, 3] {
+        let shared = Shared::new();
+        shared.park_elsewhere([1], Duration::ZERO).await;
+        shared.store.lock().parked[0].attempts = noted;
+        let consumer = shared.start().await;
+
+        shared.stage.settle_down().await;
+
+        let letters = shared.store.lock().letters.clone();
+        if noted == 2 {
+            assert_eq!(shared.seen.all(), ["evt-1 at 3"]);
+            assert!(shared.store.parked_ids().is_empty() && letters.is_empty());
+        } else {
+            assert!(shared.seen.all().is_empty());
+            assert_eq!(letters.len(), 1);
+            assert_eq!(letters[0].cause, DeathCause::Crash);
+        }
+        shared.stage.drain(consumer).await;
+    }
 }
