@@ -216,6 +216,15 @@ fn a_webhook_needs_a_secret_a_url_and_an_address_that_it_may_lead_to() {
         assert!(answer.stderr.contains(error), "{url}: {}", answer.stderr);
         assert!(!answer.stderr.contains("MfKQ9"), "{}", answer.stderr);
     }
+    // The way out is told where it is one.
+    for (url, is_way_out) in [
+        ("http://127.0.0.1:9/", true),
+        ("http://169.254.1.1/", false),
+    ] {
+        let answer = test(url, Some(&file));
+        let told = answer.stderr.contains("--allow-private");
+        assert_eq!(told, is_way_out, "{}", answer.stderr);
+    }
     // A name is looked up for each attempt.
     let answer = test("http://localhost:9/", Some(&file));
     assert_eq!(answer.code, Some(1), "{}", answer.stderr);

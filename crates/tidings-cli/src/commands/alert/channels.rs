@@ -56,7 +56,7 @@ fn webhooks(arguments: &Channels) -> Result<Vec<Arc<dyn Channel>>, Failure> {
 
 #[cfg(feature = "webhook")]
 fn webhooks(arguments: &Channels) -> Result<Vec<Arc<dyn Channel>>, Failure> {
-    use tidings::flow::alert::webhook::{Inside, WebhookChannel, WebhookConfig};
+    use tidings::flow::alert::webhook::{Inside, WebhookChannel, WebhookConfig, WebhookError};
     use tidings::flow::runtime::SystemClock;
     if arguments.webhook.is_empty() {
         return Ok(Vec::new());
@@ -75,9 +75,13 @@ fn webhooks(arguments: &Channels) -> Result<Vec<Arc<dyn Channel>>, Failure> {
         };
         let channel =
             WebhookChannel::new(config, Arc::new(SystemClock::new())).map_err(|error| {
-                let way_out = match error.code() {
-                    tidings::core::codes::WEBHOOK_ADDRESS_REFUSED => {
-                        "; --allow-private lets webhooks lead into private networks"
+                let way_out = match error {
+                    WebhookError::AddressRefused {
+                        may_be_allowed: true,
+                        ..
+                    } => "; --allow-private lets webhooks lead into private networks",
+                    WebhookError::AddressRefused { .. } => {
+                        ", and no option lets a webhook lead there; name another receiver"
                     }
                     _ => "",
                 };

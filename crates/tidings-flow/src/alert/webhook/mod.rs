@@ -120,10 +120,14 @@ impl WebhookChannel {
     /// **Errors**: permanent; what is wrong, without the URL's path and without the secret.
     pub fn new(config: WebhookConfig, clock: Arc<dyn Clock>) -> Result<Self, WebhookError> {
         let target = Target::parse(&config.url)?;
-        if let Ok(ip) = target.host.parse::<IpAddr>()
-            && let Some(reason) = address::refusal(SocketAddr::new(ip, target.port), config.inside)
-        {
-            return Err(WebhookError::AddressRefused { reason });
+        if let Ok(ip) = target.host.parse::<IpAddr>() {
+            let address = SocketAddr::new(ip, target.port);
+            if let Some(reason) = address::refusal(address, config.inside) {
+                return Err(WebhookError::AddressRefused {
+                    reason,
+                    may_be_allowed: address::refusal(address, Inside::Allowed).is_none(),
+                });
+            }
         }
         let trusted = config.trusted.as_deref();
         let tls = target.is_tls.then(|| tls(&target, trusted)).transpose()?;
@@ -298,6 +302,8 @@ pub enum WebhookError {
     AddressRefused {
         /// The address and what it is.
         reason: String,
+        /// Whether it may with [`Inside::Allowed`].
+        may_be_allowed: bool,
     },
     /// There is no certificate to trust.
     #[error(
