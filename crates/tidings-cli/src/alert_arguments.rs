@@ -19,7 +19,7 @@ pub(crate) enum AlertCommand {
 
 It is a consumer like any other, of the group tidings-alert, and needs no change elsewhere. It never becomes the owner of a data folder. What it told survives its
 end: nothing is told twice but a message on its way when it was killed, which goes out again under the same webhook-id.")]
-    Run(AlertRun),
+    Run(Box<AlertRun>),
     /// Send a test through each channel and say what came back
     Test(AlertTest),
     /// Print rules for Prometheus that fire on the figures of `consumer run`, `relay run` and `alert run --listen`
@@ -94,6 +94,9 @@ pub(crate) struct AlertRun {
     /// How often groups and outboxes are looked at
     #[arg(long, default_value = "15s", value_name = "DURATION")]
     pub(crate) every: Length,
+    /// Look at this group, too: for a broker that cannot list its groups, which is RabbitMQ; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) consumer: Vec<GroupName>,
     /// Watch the table `outbox` of this database, too; may be repeated
     #[arg(long, value_name = "URL")]
     pub(crate) outbox: Vec<String>,

@@ -8,7 +8,7 @@ use crate::event_arguments::NewEvent;
 use crate::inbox_arguments::InboxCommand;
 use crate::outbox_arguments::{OutboxCommand, RelayCommand};
 use crate::output::Format;
-use crate::place::Place;
+use crate::place::{Place, Typed};
 use crate::quantity::{NoLimit, Size};
 use crate::schedule_arguments::ScheduleCommand;
 use crate::store_arguments::SharedStore;
@@ -296,6 +296,8 @@ pub(crate) struct Explained {
 #[derive(Debug, Args)]
 #[command(mut_arg("store", |store| store.help("Where retries and dead letters are kept, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE")))]
 pub(crate) struct EventExplain {
+    #[command(flatten)]
+    pub(crate) typed: Typed,
     #[command(flatten)]
     pub(crate) what: Explained,
     /// With --key: also what groups are done with

@@ -1,6 +1,6 @@
 //! The commands about groups and what they take.
 
-use crate::dlq_arguments::{ConsumerPause, ConsumerSkip, Signature};
+use crate::dlq_arguments::{ConsumerPause, ConsumerResume, ConsumerSkip, Signature};
 use crate::failing_arguments::Failing;
 use crate::health::Address;
 use crate::place::Place;
@@ -25,7 +25,7 @@ pub(crate) enum ConsumerCommand {
     /// Let a group rest; a consumer that runs obeys within a second or so
     Pause(ConsumerPause),
     /// Let a group go on that was paused
-    Resume(ConsumerPause),
+    Resume(ConsumerResume),
     /// Let a group pass over an event for good; what waits behind it goes on
     Skip(ConsumerSkip),
 }
@@ -60,13 +60,19 @@ pub(crate) struct ConsumerLag {
     pub(crate) max_age: Option<Length>,
 }
 
+/// What the shared store is for where a group is changed on its broker.
+const RECORDED: &str = "Where it is recorded who did it and why, if not in the data folder: postgres://USER@HOST/NAME, mysql://… or sqlite:///FILE";
+
 #[derive(Debug, Args)]
+#[command(mut_arg("store", |store| store.help(RECORDED)))]
 pub(crate) struct ConsumerReset {
     /// The group
     #[arg(value_name = "GROUP")]
     pub(crate) group: GroupName,
     #[command(flatten)]
     pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) store: SharedStore,
     /// Where to: earliest, latest, @POSITION, a time, or how long ago (15m)
     #[arg(long, value_name = "WHEN")]
     pub(crate) to: When,
@@ -81,12 +87,15 @@ pub(crate) struct ConsumerReset {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("store", |store| store.help(RECORDED)))]
 pub(crate) struct ConsumerRm {
     /// The group
     #[arg(value_name = "GROUP")]
     pub(crate) group: GroupName,
     #[command(flatten)]
     pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) store: SharedStore,
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -128,6 +137,9 @@ pub(crate) struct ConsumerRun {
     /// One process at a time works for this group: needed for order on a broker that keeps it within one instance alone
     #[arg(long)]
     pub(crate) single_instance: bool,
+    /// The version of the handler's code, a release or a commit, which `dlq show` tells of its dead letters
+    #[arg(long, env = "TIDINGS_CODE_VERSION", value_name = "TEXT")]
+    pub(crate) code_version: Option<String>,
     /// Time limit of one handling; the process is killed at it
     #[arg(long, default_value = "30s", value_name = "DURATION")]
     pub(crate) time_limit: Length,

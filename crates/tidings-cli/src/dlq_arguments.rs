@@ -371,6 +371,20 @@ pub(crate) struct ConsumerPause {
     pub(crate) group: GroupName,
     #[command(flatten)]
     pub(crate) place: LetterPlace,
+    /// Pause a group that is not known yet: it has not begun, or a shared store has not heard of it
+    #[arg(long)]
+    pub(crate) new_group: bool,
+    #[command(flatten)]
+    pub(crate) signature: Signature,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumerResume {
+    /// The group
+    #[arg(value_name = "GROUP")]
+    pub(crate) group: GroupName,
+    #[command(flatten)]
+    pub(crate) place: LetterPlace,
     #[command(flatten)]
     pub(crate) signature: Signature,
 }

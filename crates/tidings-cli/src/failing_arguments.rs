@@ -17,7 +17,7 @@ pub(crate) struct Failing {
     /// Then try it again after each of these waits, for example 1m,10m,1h; meanwhile it and what is behind it of its key wait in the store, and other keys go on
     #[arg(long, value_name = "D,D,…", value_delimiter = ',')]
     pub(crate) later: Vec<Length>,
-    /// What happens to later events of a key whose event became a dead letter: hold, unless the group is unordered or has no store
+    /// What happens to later events of a key whose event became a dead letter: hold, unless the group is unordered or has no store. On a broker that lets a group have several instances, hold needs --store or --single-instance
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) on_failure: Option<OnFailure>,
     /// Wait when so many of the last handlings failed, as FAILURES/OF: no attempt is counted meanwhile, and nothing is parked or given up. A key that fails counts once, an error of the event itself not at all. 9/10 is a rule for many keys, 3/3 one for few

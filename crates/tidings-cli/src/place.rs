@@ -3,9 +3,12 @@
 use crate::arguments::{DATA_DEFAULT, Data};
 use crate::failure::Failure;
 use crate::folder;
-use clap::Args;
+use crate::store_arguments::SharedStore;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use std::path::{Path, PathBuf};
 use tidings::broker::Admin;
+use tidings::flow::explain::word;
 use tidings::log::LogReader;
 use tidings::{Durability, Location, Tidings};
 
@@ -60,6 +63,94 @@ impl Place {
             }
         })
     }
+}
+
+/// What the command line itself says of a place, for the commands that a person is told to run next: what the environment says holds for them as well, and may hold a password
+/// that nobody typed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Typed {
+    data: Option<String>,
+    url: Option<String>,
+    store: Option<String>,
+}
+
+impl Typed {
+    /// For a command that takes `--data`, `--url` and `--store`.
+    pub(crate) fn flags(&self) -> String {
+        let flags = [
+            ("data", &self.data),
+            ("url", &self.url),
+            ("store", &self.store),
+        ];
+        let typed = flags.into_iter();
+        let typed = typed.filter_map(|(name, value)| Some(flag(name, value.as_ref()?)));
+        typed.collect()
+    }
+
+    /// For a command about what failed, which takes `--data` and `--store`, and asks no broker.
+    pub(crate) fn flags_of_letters(
+        &self,
+        place: &Place,
+        store: &SharedStore,
+    ) -> Result<String, Failure> {
+        if let Some(url) = &self.store {
+            return Ok(flag("store", url));
+        }
+        Ok(match (&store.url, place.location()?) {
+            (Some(_), _) => String::new(),
+            (None, Location::Folder(folder)) if self.data.is_some() || place.url.is_some() => {
+                flag("data", &folder.to_string_lossy())
+            }
+            (None, Location::Folder(_)) => String::new(),
+            // A folder beside a broker has no log that could be opened.
+            (None, Location::Broker(_)) => match place.notes()? {
+                Some(folder) => flag("store", &state_url(&folder)),
+                None => String::new(),
+            },
+        })
+    }
+}
+
+impl FromArgMatches for Typed {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let typed = |id: &str| {
+            let is_typed = matches.value_source(id) == Some(ValueSource::CommandLine);
+            let mut values = matches.get_raw(id).filter(|_| is_typed)?;
+            Some(values.next()?.to_string_lossy().into_owned())
+        };
+        Ok(Self {
+            data: typed("folder"),
+            url: typed("url"),
+            store: typed("store"),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// It has no flags of its own: it stands beside those of a place, and before them, because whoever reads a flag takes it away.
+impl Args for Typed {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
+}
+
+/// A flag at the end of a command that a person may copy.
+fn flag(name: &str, value: &str) -> String {
+    format!(" --{name} {}", word(value))
+}
+
+/// The database of a data folder as a URL.
+pub(crate) fn state_url(folder: &Path) -> String {
+    let file = folder::state(folder).to_string_lossy().into_owned();
+    format!("sqlite:{}", file.replace('%', "%25").replace('?', "%3F"))
 }
 
 /// Reads what `--url`, `--from` or `--to` says.

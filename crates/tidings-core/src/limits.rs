@@ -161,6 +161,8 @@ pub const HANDLER_BATCH_EVENTS_MAX: usize = 1_000;
 pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Bytes of the reason that a dead letter keeps.
 pub const REASON_BYTES_MAX: usize = 8_192;
+/// Bytes of the version of the code that a dead letter tells; a column of MySQL has room for so many.
+pub const CODE_VERSION_BYTES_MAX: usize = 255;
 /// Attempts that a dead letter tells in full: the first one and the newest.
 pub const HISTORY_ATTEMPTS_MAX: usize = 32;
 /// Bytes of the error that a dead letter keeps of each attempt.

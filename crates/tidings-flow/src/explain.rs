@@ -2,6 +2,7 @@
 //!
 //! **Source**: "where did order-123 get stuck?"
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 use tidings_core::Timestamp;
@@ -350,15 +351,17 @@ impl Whereabouts {
         }
     }
 
-    /// The command that a person runs next; `None` where nothing is to be done.
+    /// The command that a person runs next; `None` where nothing is to be done. Its words are [quoted](word); the flags that say where to look are added by who knows them.
     pub fn next_command(&self, group: &str, event_id: &str) -> Option<String> {
+        let (group, event_id) = (word(group), word(event_id));
         match self {
             Self::DeadLettered { .. } => {
                 Some(format!("tidings dlq show {event_id} --consumer {group}"))
             }
-            Self::ParkedBehind { head, .. } => {
-                Some(format!("tidings event explain {head} --group {group}"))
-            }
+            Self::ParkedBehind { head, .. } => Some(format!(
+                "tidings event explain {} --group {group}",
+                word(head)
+            )),
             Self::Paused { .. } => Some(format!("tidings consumer resume {group}")),
             Self::Retrying { .. } => {
                 Some(format!("tidings retry now {event_id} --consumer {group}"))
@@ -367,7 +370,10 @@ impl Whereabouts {
                 behind: Some(behind),
                 worked_for: true,
                 ..
-            } => Some(format!("tidings event explain {behind} --group {group}")),
+            } => Some(format!(
+                "tidings event explain {} --group {group}",
+                word(behind)
+            )),
             Self::Waiting {
                 worked_for: false, ..
             } => Some("tidings consumer ls".to_owned()),
@@ -446,6 +452,11 @@ impl fmt::Display for Whereabouts {
             Self::Unknown { left } => f.write_str(&unknown(*left)),
         }
     }
+}
+
+/// A word of a command that a person may copy: what came with an event must not become more than that.
+pub fn word(text: &str) -> Cow<'_, str> {
+    shell_words::quote(text)
 }
 
 fn handled(at: Option<Timestamp>, exact: bool, within: Option<Duration>) -> String {
@@ -535,6 +546,12 @@ mod tests {
         let mut alone = known();
         alone.owner = None;
         assert!(explain(&alone).is_stuck());
+        let mut odd = known();
+        odd.before_of_key = Some("evt 5; reboot".to_owned());
+        assert_eq!(
+            explain(&odd).next_command("shipping", "evt-7").unwrap(),
+            "tidings event explain 'evt 5; reboot' --group shipping"
+        );
     }
 
     #[test]

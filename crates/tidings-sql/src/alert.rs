@@ -35,7 +35,7 @@ struct Inner {
 impl Alerts {
     /// The store in a database. Its table is made by [`migrate`](crate::schema::migrate); to look at what groups could not handle it is not needed.
     ///
-    /// **Errors**: [`StoreError::SchemaNewer`]; a database that is down.
+    /// **Errors**: [`StoreError::SchemaNewer`]; [`StoreError::ShapeWrong`] where the server is too old; a database that is down.
     ///
     /// **Cancel**: no effect.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {

@@ -14,7 +14,7 @@ use tidings_core::limits::{SQL_ACQUIRE_TIMEOUT, SQL_BUSY_TIMEOUT, SQL_CONNECTION
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use tidings_core::limits::{SQL_ANSWER_TIMEOUT, SQL_LOCK_TIMEOUT, SQL_PING_TIMEOUT};
 use tidings_core::store::StoreError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 /// A database: its connections, and what it is called.
 ///
@@ -33,6 +33,8 @@ struct Inner {
     user: String,
     /// SQLite has one writer at a time: waiting here is fair and ends at once, waiting for its lock is a sleep that grows.
     writer: Option<Arc<Semaphore>>,
+    /// Set once its server is known to be new enough.
+    verified: OnceCell<()>,
 }
 
 /// The connections of one of the databases.
@@ -92,13 +94,13 @@ impl Database {
             other => return Err(url::not_built(&target.name, other)),
         };
         let database = Self::new(pool, target.name, target.user);
-        crate::verify::server(&database).await?;
+        database.verified().await?;
         Ok(database)
     }
 
     /// The database behind connections that the application opened itself, under a name for messages.
     ///
-    /// A SQLite pool must use WAL mode; writing transactions begin with `BEGIN IMMEDIATE`.
+    /// A SQLite pool must use WAL mode; writing transactions begin with `BEGIN IMMEDIATE`. Whether its server is new enough is asked when something is opened in it.
     pub fn from_pool(pool: Pool, name: impl Into<String>) -> Self {
         let user = user_of(&pool);
         Self::new(pool, name.into(), user)
@@ -117,8 +119,19 @@ impl Database {
                 name,
                 user,
                 writer,
+                verified: OnceCell::new(),
             }),
         }
+    }
+
+    /// Makes sure that the server is not too old. It is asked until it has said so once, and by whatever is opened first: connections that the application opened
+    /// itself nobody has looked at before.
+    pub(crate) async fn verified(&self) -> Result<(), StoreError> {
+        let asked = self
+            .inner
+            .verified
+            .get_or_try_init(|| crate::verify::server(self));
+        asked.await.map(drop)
     }
 
     /// The file that a URL names; `None` where it names a server, or no database.
@@ -397,12 +410,18 @@ async fn open_postgres(
     } else {
         connect
     };
-    let connect = connect.options([
-        // A ROLLBACK outside of a transaction warns; see the hook below.
-        ("client_min_messages", "error".to_owned()),
-        ("lock_timeout", SQL_LOCK_TIMEOUT.as_millis().to_string()),
-    ]);
     pool_options(options)
+        // Not at the login, where a pooler in between would refuse them. A ROLLBACK outside of a transaction warns; see the hook below.
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                let waits = SQL_LOCK_TIMEOUT.as_millis();
+                let begin = format!("SET client_min_messages = error; SET lock_timeout = {waits}");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(begin))
+                    .execute(connection)
+                    .await
+                    .map(drop)
+            })
+        })
         // A `begin` that was cancelled half-way gives back a connection inside a transaction, and the driver does not know it; whoever
         // borrowed it next would write into a transaction that nobody commits.
         .after_release(|connection, _| {

@@ -3,6 +3,7 @@
 //! The key is the 16-byte dedupe key of the event, so that a republished or redriven event meets its row whoever sent it; the id is kept as the event carries it.
 
 use crate::database::Database;
+use crate::dialect::Kind;
 use crate::driver::{Bind, Connection};
 use crate::error::{Access, Moment, is_duplicate, store_error};
 use crate::publish::{Outbox, publish_plainly};
@@ -35,6 +36,12 @@ struct Inner {
     check_one: Statement,
 }
 
+/// What a consumer does with the table, done to no row: it asks for the same privileges.
+const TRIED_ON_NO_ROW: [&str; 2] = [
+    "INSERT INTO inbox (consumer, event_key, event_id) SELECT consumer, event_key, event_id FROM inbox WHERE 1 = 0",
+    "DELETE FROM inbox WHERE 1 = 0",
+];
+
 /// An event as the inbox sees it.
 pub(crate) struct InboxKey {
     /// The dedupe key in hexadecimal.
@@ -57,12 +64,37 @@ impl InboxKey {
 }
 
 impl Inbox {
-    /// The inbox in a database.
+    /// The inbox in a database, for a consumer.
     ///
-    /// **Errors**: [`StoreError::TableMissing`] with the way to make it; [`StoreError::SchemaNewer`]; a database that is down.
+    /// **Guarantee**: no row is written.
+    ///
+    /// **Errors**: [`StoreError::TableMissing`] with the way to make it; [`StoreError::SchemaNewer`]; [`StoreError::PrivilegeMissing`] with its GRANT where rows may not be
+    /// read, inserted or, when they are forgotten, deleted; [`StoreError::ShapeWrong`] where the server is too old; a database that is down.
     ///
     /// **Cancel**: no effect.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
+        let inbox = Self::looked_into(database, &access()).await?;
+        // Whoever may open a file of SQLite has every privilege, and even a change of no row would wait for its lock.
+        if database.kind() != Kind::Sqlite {
+            for sql in TRIED_ON_NO_ROW {
+                database.change(sql, &[], &access()).await?;
+            }
+        }
+        Ok(inbox)
+    }
+
+    /// The inbox in a database, for who only looks at it: SELECT is enough. To [forget](InboxStore::forget) rows takes DELETE, which is noticed only then.
+    ///
+    /// **Errors**, **Cancel**: as [`open`](Self::open).
+    pub async fn open_to_look(database: &Database) -> Result<Self, StoreError> {
+        let access = Access {
+            privileges: "SELECT",
+            ..access()
+        };
+        Self::looked_into(database, &access).await
+    }
+
+    async fn looked_into(database: &Database, access: &Access<'_>) -> Result<Self, StoreError> {
         schema::installed(database, Part::Inbox).await?;
         let inbox = Self::of(database);
         let probe = InboxKey {
@@ -71,7 +103,7 @@ impl Inbox {
         };
         let binds = inbox.inner.check_one.binds(&inbox.binds("", &probe));
         let sql = inbox.inner.check_one.sql();
-        database.fetch(sql, &binds, &access()).await?;
+        database.fetch(sql, &binds, access).await?;
         Ok(inbox)
     }
 

@@ -122,7 +122,7 @@ impl Outbox {
     ///
     /// **Guarantee**: no row is written, and no lock outlives the call.
     ///
-    /// **Errors**: as the relay's side is opened: a missing table with the command that makes it, a table that is not ours, tables of a newer program, a missing
+    /// **Errors**: as the relay's side is opened: a missing table with the command that makes it, a table that is not ours, tables of a newer program, a server that is too old, a missing
     /// privilege with its GRANT, ids that are handed out in blocks or by several nodes unless order is [not promised](OutboxConfig::unordered).
     ///
     /// **Cancel**: no effect.

@@ -44,7 +44,7 @@ struct Inner {
 impl Schedules {
     /// The scheduled events of a database.
     ///
-    /// **Errors**: [`StoreError::TableMissing`] with the way to make it; [`StoreError::SchemaNewer`]; a database that is down.
+    /// **Errors**: [`StoreError::TableMissing`] with the way to make it; [`StoreError::SchemaNewer`]; [`StoreError::ShapeWrong`] where the server is too old; a database that is down.
     ///
     /// **Cancel**: no effect.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {

@@ -132,8 +132,11 @@ pub(crate) fn supported(database: &Database, part: Part) -> i64 {
 
 /// The version of the tables of a part that is there; zero where [`migrate`] never made them.
 ///
-/// **Errors**: [`StoreError::SchemaNewer`].
+/// Whatever is opened or made comes by here, so that the server is looked at too.
+///
+/// **Errors**: [`StoreError::SchemaNewer`]; [`StoreError::ShapeWrong`] where the server is too old.
 pub(crate) async fn installed(database: &Database, part: Part) -> Result<i64, StoreError> {
+    database.verified().await?;
     let read = Statement::new(database.dialect(), READ_VERSION, &[]);
     let binds = read.binds(&[("part", Bind::text(part.name()))]);
     let found = match database.fetch(read.sql(), &binds, &access()).await {

@@ -55,20 +55,24 @@ pub(crate) async fn server(database: &Database) -> Result<(), StoreError> {
     };
     let mut rows = database.fetch(sql, &[], &Access::NONE).await?;
     let text = rows.first_mut().and_then(|row| row.text(0));
-    let text = text.unwrap_or_default();
-    let (name, min) = match database.kind() {
+    server_is_new_enough(database.name(), database.kind(), &text.unwrap_or_default())
+}
+
+/// What a server says of its version decides. Pure.
+fn server_is_new_enough(database: &str, kind: Kind, version: &str) -> Result<(), StoreError> {
+    let (name, min) = match kind {
         Kind::Sqlite => ("SQLite", (3, 51, 3)),
         Kind::Postgres => ("PostgreSQL", (13, 0, 0)),
-        Kind::MySql if text.contains("MariaDB") => ("MariaDB", (10, 6, 0)),
+        Kind::MySql if version.contains("MariaDB") => ("MariaDB", (10, 6, 0)),
         // CHECK constraints and defaults that are expressions.
         Kind::MySql => ("MySQL", (8, 0, 16)),
     };
-    if version_of(&text) >= min {
+    if version_of(version) >= min {
         return Ok(());
     }
     Err(StoreError::ShapeWrong {
-        subject: database.name().to_owned(),
-        fault: format!("it is {name} {text}"),
+        subject: database.to_owned(),
+        fault: format!("it is {name} {version}"),
         remedy: format!("use {name} {}.{}.{} or newer", min.0, min.1, min.2),
     })
 }
@@ -92,6 +96,42 @@ mod tests {
         assert_eq!(version_of("15.18 (Debian 15.18-0+deb12u1)"), (15, 18, 0));
         assert_eq!(version_of("5.5.5-10.11.19-MariaDB"), (10, 11, 19));
         assert!(version_of("8.0.4") < (8, 0, 16));
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_with_the_version_that_is_not() {
+        for (kind, version, newer) in [
+            (Kind::Sqlite, "3.51.2", "SQLite 3.51.3"),
+            (
+                Kind::Postgres,
+                "12.22 (Debian 12.22-1)",
+                "PostgreSQL 13.0.0",
+            ),
+            (Kind::MySql, "10.5.29-MariaDB", "MariaDB 10.6.0"),
+            (Kind::MySql, "5.5.5-10.5.29-MariaDB-log", "MariaDB 10.6.0"),
+            (Kind::MySql, "8.0.15", "MySQL 8.0.16"),
+            (Kind::MySql, "5.7.44-log", "MySQL 8.0.16"),
+            (Kind::Postgres, "", "PostgreSQL 13.0.0"),
+        ] {
+            let error = server_is_new_enough("the shop", kind, version).unwrap_err();
+
+            assert_eq!(error.code().as_str(), "TD0074", "{error}");
+            let text = error.to_string();
+            for said in ["the shop", version, newer] {
+                assert!(text.contains(said), "{said:?}: {text}");
+            }
+        }
+        for (kind, version) in [
+            (Kind::Sqlite, "3.51.3"),
+            (Kind::Postgres, "13.0"),
+            (Kind::Postgres, "18beta1"),
+            (Kind::MySql, "10.6.0-MariaDB"),
+            (Kind::MySql, "5.5.5-11.4.2-MariaDB-log"),
+            (Kind::MySql, "8.0.16"),
+            (Kind::MySql, "9.1.0-commercial"),
+        ] {
+            server_is_new_enough("the shop", kind, version).unwrap();
+        }
     }
 
     #[cfg(feature = "sqlite")]

@@ -147,6 +147,10 @@ impl TidingsBuilder {
     /// cannot be looked through may get an event twice after a crash, with the same id: handlers that take their transaction have its effect once all the same. From then on
     /// the folder opens as a log of its own only once its file `broker` is removed, so that nothing for this broker ends there.
     ///
+    /// The folder is also where a group keeps what it cannot handle yet. No other machine sees it, so a group that needs order declares that
+    /// [one instance](crate::ConsumerBuilder::single_instance) works for it, [goes on](crate::ConsumerBuilder::on_failure) behind its dead letters, or keeps them in a
+    /// [database](crate::ConsumerBuilder::failures) that all share.
+    ///
     /// **Errors**: as [`connect`](Self::connect); [`BrokerError::FolderOwned`] while another process owns the folder, which is transient; two folders, one to keep events and one
     /// to keep state.
     ///

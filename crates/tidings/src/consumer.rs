@@ -164,7 +164,10 @@ impl ConsumerBuilder {
         self
     }
 
-    /// What becomes of the later events of a key whose event was given up. Unless given, they wait until a person decides, where the group needs order and every instance of it sees its store; else they are handled.
+    /// What becomes of the later events of a key whose event was given up. Unless given, they wait until a person decides, where the group needs order and has a store; else they are handled.
+    ///
+    /// They can wait only where every instance of the group sees the store: on a broker that lets a group have several, [`start`](Self::start) refuses the data folder of one machine unless the group
+    /// [declares](Self::single_instance) that one works for it, or goes on.
     pub fn on_failure(mut self, policy: OnFailure) -> Self {
         self.config.on_failure = Some(policy);
         self
@@ -190,7 +193,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The version of the code, which dead letters tell: `env!("CARGO_PKG_VERSION")`, or a commit.
+    /// The version of the code, which dead letters tell: `env!("CARGO_PKG_VERSION")`, or a commit. It has [`CODE_VERSION_BYTES_MAX`](tidings_core::limits::CODE_VERSION_BYTES_MAX) bytes at most.
     pub fn code_version(mut self, version: impl Into<String>) -> Self {
         self.config.code_version = version.into();
         self

@@ -64,8 +64,7 @@ impl Queues {
             events,
             // SQS tells the age of the oldest message to CloudWatch alone.
             age: Duration::ZERO,
-            lost: 0,
-            loss: None,
+            ..GroupLag::default()
         }))
     }
 }

@@ -263,6 +263,7 @@ fn lag(client: &Client, group: &GroupName) -> Result<GroupLag, BrokerError> {
         let first = ends.first.get(&partition).copied().unwrap_or(0);
         let stands = committed.get(&partition).copied().unwrap_or(first);
         lag.lost += first.saturating_sub(stands);
+        lag.settled = Some(lag.settled.unwrap_or(0) + stands);
         let from = stands.max(first);
         let events = next.saturating_sub(from);
         lag.events += events;

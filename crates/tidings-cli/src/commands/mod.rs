@@ -80,7 +80,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Broker(BrokerCommand::Check(check)) => broker::run(global, check, false).await,
         Command::Broker(BrokerCommand::Ensure(check)) => broker::run(global, check, true).await,
         Command::Bridge(arguments) => bridge::run(global, arguments).await,
-        Command::Alert(AlertCommand::Run(run)) => alert::run::run(global, run).await,
+        Command::Alert(AlertCommand::Run(run)) => alert::run::run(global, *run).await,
         Command::Alert(AlertCommand::Test(test)) => done(alert::test::run(global, test).await),
         Command::Alert(AlertCommand::Rules) => done(alert::rules()),
         Command::Check(command) => Ok(check::run(command).await),

@@ -51,6 +51,7 @@ pub(crate) async fn run(global: &Global, arguments: Demo) -> Result<ExitCode, Fa
         terms: Terms {
             unordered: arguments.unordered,
             single_instance: arguments.single_instance,
+            goes_on: broker.is_some() && !arguments.single_instance,
             from_latest: broker.is_some(),
         },
     };

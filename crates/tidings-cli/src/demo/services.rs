@@ -13,7 +13,7 @@ use tidings::broker::StartAt;
 use tidings::extract::{Emit, HandlerError, Metadata, State};
 use tidings::prelude::{Sqlite, Tx};
 use tidings::sql::{Inbox, sqlx};
-use tidings::{ConsumerBuilder, ConsumerHandle, Envelope, Tidings};
+use tidings::{ConsumerBuilder, ConsumerHandle, Envelope, OnFailure, Tidings};
 
 /// The state of a service, shared by its handlers.
 #[derive(Debug, Default)]
@@ -61,6 +61,8 @@ pub(super) struct Mails {
 pub(super) struct Terms {
     pub(super) unordered: bool,
     pub(super) single_instance: bool,
+    /// Other demos with folders of their own may work for the same groups: none of them could hold a key for all.
+    pub(super) goes_on: bool,
     /// What a broker had before is not the demo's.
     pub(super) from_latest: bool,
 }
@@ -74,6 +76,9 @@ impl Terms {
         }
         if self.single_instance {
             consumer = consumer.single_instance();
+        }
+        if self.goes_on {
+            consumer = consumer.on_failure(OnFailure::Continue);
         }
         if self.from_latest {
             consumer = consumer.start_at(StartAt::Latest);

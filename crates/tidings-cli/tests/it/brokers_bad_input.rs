@@ -79,6 +79,32 @@ fn a_group_that_needs_order_is_refused_where_there_is_none() {
 }
 
 #[test]
+fn a_group_that_may_have_several_instances_is_refused_a_store_that_they_do_not_share() {
+    let Some(broker) = brokers::rabbitmq() else {
+        return;
+    };
+    let place = Place::new();
+    let run = |declared: &[&str]| {
+        tidings(["consumer", "run", "mailer", "--type", "**", "--until-end"])
+            .arguments(["--exec", "true", "--url", &broker.url])
+            .arguments(declared)
+            .data(&place.data())
+            .run()
+    };
+
+    for asked in [&[][..], &["--on-failure", "hold"]] {
+        let answer = run(asked);
+        for way_out in ["--store URL", "--single-instance", "--on-failure continue"] {
+            refused(&answer, 1, "TD0122", way_out);
+        }
+    }
+    for declared in [&["--single-instance"][..], &["--on-failure", "continue"]] {
+        let answer = run(declared);
+        assert_eq!(answer.code, Some(0), "{declared:?}: {}", answer.stderr);
+    }
+}
+
+#[test]
 fn a_group_name_that_the_broker_cannot_hold_is_refused_with_what_would_do() {
     let Some(broker) = brokers::nats() else {
         return;

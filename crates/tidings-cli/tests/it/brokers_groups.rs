@@ -2,7 +2,9 @@
 
 use crate::brokers::{self, Broker};
 use crate::brokers_bad_input::refused;
-use crate::command::{Answer, Tidings, tidings, until};
+use crate::command::{Answer, Place, Tidings, tidings, until};
+use crate::table::{Table, kinds};
+use serde_json::Value;
 
 /// A command about groups of this broker.
 fn of(broker: &Broker, arguments: &[&str]) -> Tidings {
@@ -140,4 +142,104 @@ fn a_group_is_not_moved_on_aws_which_keeps_no_history() {
         let Some(broker) = broker else { continue };
         a_group_is_not_moved_and_is_forgotten(&broker);
     }
+}
+
+/// Who cannot list groups is told which to look at; who has no positions tells what waits.
+#[test]
+fn a_group_that_does_not_move_is_told_on_brokers() {
+    let of_brokers = [
+        (brokers::nats(), "has not moved", true),
+        (brokers::kafka(), "has not moved", true),
+        (brokers::rabbitmq(), "has not caught up", false),
+    ];
+    for (broker, how, tells_owner) in of_brokers {
+        let Some(broker) = broker else {
+            continue;
+        };
+        let place = Place::new();
+        let emit = || {
+            let order = ["emit", "order.placed", "--key", "order-1"];
+            tidings(order).arguments(["--url", &broker.url]).ok();
+        };
+        let group = || {
+            let run = [
+                "consumer", "run", "mailer", "--type", "order.*", "--exec", "true",
+            ];
+            tidings(run)
+                .arguments(["--url", &broker.url])
+                .arguments(broker.declare)
+        };
+        emit();
+        group().argument("--until-end").ok();
+        emit();
+        emit();
+
+        let watcher = tidings(["alert", "run", "--stalled-after", "1s", "--every", "100ms"])
+            .arguments(["--url", &broker.url, "--consumer", "mailer"])
+            .data(&place.data())
+            .start();
+        let line = watcher.heard("alert fired");
+        assert!(line.contains("mailer is 2 events behind"), "{line}");
+        assert!(line.contains(how), "{line}");
+        assert_eq!(
+            line.contains("no consumer works for it"),
+            tells_owner,
+            "{line}"
+        );
+        group().argument("--until-end").ok();
+        watcher.heard("alert resolved");
+    }
+}
+
+#[test]
+fn who_moved_and_who_forgot_a_group_of_a_broker_is_recorded_in_a_shared_store() {
+    let Some(broker) = brokers::nats() else {
+        return;
+    };
+    emit(&broker);
+    for kind in kinds() {
+        let test = "who_moved_and_who_forgot_a_group_of_a_broker_is_recorded_in_a_shared_store";
+        let Some(table) = Table::fresh(kind, test) else {
+            continue;
+        };
+        handle(&broker);
+        let left = lag(&broker);
+        let decide = |arguments: &[&str]| {
+            of(&broker, arguments)
+                .arguments(["--yes", "--reason", "INC-4711", "--actor", "ann"])
+                .arguments(["--store", table.url()])
+        };
+        let reset = ["reset", "billing", "--to", "earliest"];
+        // What cannot be recorded there is told before anything is done.
+        refused(&decide(&reset).run(), 3, "TD0073", "tidings dlq migrate");
+        refused(
+            &decide(&["rm", "billing"]).run(),
+            3,
+            "TD0073",
+            "tidings dlq migrate",
+        );
+        assert_eq!(lag(&broker), left, "{kind:?}");
+        table.migrate();
+
+        for decision in [&reset[..], &["rm", "billing"]] {
+            let decided = decide(decision).ok();
+            assert!(!decided.stderr.contains("not recorded"), "{decided:?}");
+        }
+
+        let actions = ["dlq", "actions", "-o", "json", "--store", table.url()];
+        let actions = tidings(actions).ok().json();
+        let told = |action: &Value| {
+            let words = ["action", "consumer", "actor", "reason"];
+            words.map(|name| action[name].as_str().unwrap().to_owned())
+        };
+        let told: Vec<_> = actions.as_array().unwrap().iter().map(told).collect();
+        let expected = ["reset", "rm"].map(|what| [what, "billing", "ann", "INC-4711"]);
+        assert_eq!(told, expected, "{kind:?}");
+    }
+    handle(&broker);
+    let untold = of(&broker, &["rm", "billing", "--yes"]).ok();
+    assert!(
+        untold.stderr.contains("neither --store URL nor"),
+        "{untold:?}"
+    );
 }

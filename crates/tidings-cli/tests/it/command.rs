@@ -38,6 +38,23 @@ pub(crate) fn tidings<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -
     }
 }
 
+/// A line that a person types into a shell, in which `tidings` is the binary under test.
+pub(crate) fn shell(line: &str) -> Tidings {
+    let binary = Path::new(env!("CARGO_BIN_EXE_tidings"));
+    let mut paths = vec![binary.parent().expect("it is in a folder").to_owned()];
+    paths.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    let paths = std::env::join_paths(paths).expect("folders are joined");
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).env("PATH", paths);
+    command.env_remove("TIDINGS_DATA");
+    Tidings {
+        command,
+        input: Vec::new(),
+    }
+}
+
 /// This test binary again, to be another process of the test of that name; what it says stands on lines of its own.
 pub(crate) fn itself(test: &str) -> Tidings {
     let program = std::env::current_exe().expect("this program is known");

@@ -100,6 +100,29 @@ fn showing_one_gives_attempts_and_the_raw_event() {
 }
 
 #[test]
+fn a_dead_letter_tells_which_version_of_the_code_gave_it_up() {
+    let place = Place::new();
+    place.import(EVENT);
+    let run = |group: &str| {
+        tidings(["consumer", "run", group, "--type", "order.*", "--until-end"])
+            .arguments(["--exec", "false"])
+            .data(&place.data())
+    };
+    run("flag").arguments(["--code-version", "1.4.2"]).ok();
+    run("variable")
+        .variable("TIDINGS_CODE_VERSION", "54b67e")
+        .ok();
+    run("silent").ok();
+
+    for (group, version) in [("flag", "1.4.2"), ("variable", "54b67e"), ("silent", "")] {
+        let shown = tidings(["dlq", "show", "evt-1", "--consumer", group, "-o", "json"])
+            .data(&place.data())
+            .ok();
+        assert_eq!(shown.json()["code_version"], version, "{group}");
+    }
+}
+
+#[test]
 fn internal_facts_are_shown_only_to_those_who_ask() {
     let place = Place::new();
     place.import(EVENT);

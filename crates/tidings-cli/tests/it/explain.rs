@@ -1,7 +1,8 @@
 //! `tidings event explain`: where an event is in each group, and what to do next.
 
-use crate::command::{Place, tidings, until};
+use crate::command::{Answer, Place, shell, tidings, until};
 use serde_json::Value;
+use std::path::Path;
 
 fn run(place: &Place, group: &str, types: &str, command: &str) {
     tidings([
@@ -57,10 +58,14 @@ fn each_group_says_where_an_event_is_and_what_comes_next() {
     let dead = explained(&place, "first", "bad");
     assert_eq!(dead["state"], "dead_lettered", "{dead}");
     assert_eq!(dead["stuck"], true);
-    assert_eq!(dead["next"], "tidings dlq show first --consumer bad");
+    let data = place.data();
+    let here = |command: &str| format!("{command} --data {}", data.display());
+    let show = here("tidings dlq show first --consumer bad");
+    assert_eq!(dead["next"], show);
     let behind = explained(&place, "second", "bad");
     assert_eq!(behind["state"], "parked", "{behind}");
-    assert_eq!(behind["next"], "tidings event explain first --group bad");
+    let explain = here("tidings event explain first --group bad");
+    assert_eq!(behind["next"], explain);
     assert_eq!(explained(&place, "other", "bad")["state"], "handled");
 
     place.import(r#"{"event_id":"third","event_type":"order.placed","aggregate_id":"other"}"#);
@@ -94,6 +99,64 @@ fn each_group_says_where_an_event_is_and_what_comes_next() {
         unknown.stderr
     );
     assert_ne!(unknown.code, Some(0));
+}
+
+/// What is said to be run next of an event in the group bad, in a folder of any name.
+fn next_in(data: &Path, event_id: &str, state: &str) -> String {
+    let explain = ["event", "explain", event_id, "--group", "bad", "-o", "json"];
+    let row = tidings(explain).data(data).ok().json()[0].clone();
+    assert_eq!(row["state"], state, "{row}");
+    row["next"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_command_to_run_next_works_where_it_is_pasted_as_it_is_printed() {
+    let place = Place::new();
+    let data = place.file("anna's shop; data");
+    let import = |event_id: &str, key: &str| {
+        let line = format!(
+            r#"{{"event_id":"{event_id}","event_type":"order.placed","aggregate_id":"{key}"}}"#
+        );
+        let import = tidings(["event", "import", "-"]).data(&data);
+        import.input(line).ok();
+    };
+    import("the first; of all", "k");
+    import("second", "k");
+    let run = ["consumer", "run", "bad", "--type", "order.*"];
+    let fails = ["--exec", "false", "--attempts", "1", "--until-end"];
+    tidings([run, fails].concat()).data(&data).ok();
+    import("third", "other");
+
+    let pasted = |event_id: &str, state: &str, said: &str| -> Answer {
+        let next = next_in(&data, event_id, state);
+        let answer = shell(&next).ok();
+        assert!(answer.stdout.contains(said), "{next}: {answer:?}");
+        answer
+    };
+    let dead = pasted("the first; of all", "dead_lettered", "the first; of all");
+    assert!(dead.stdout.contains("order.placed"), "{dead:?}");
+    pasted("second", "parked", "was given up");
+    pasted("third", "waiting", "bad");
+    tidings(["consumer", "pause", "bad"]).data(&data).ok();
+    pasted("third", "paused", "bad goes on");
+    let discard = ["dlq", "discard", "--all", "--yes", "--reason", "a test"];
+    tidings(discard).data(&data).ok();
+    pasted("second", "retrying", "");
+
+    // What the environment says holds for the next command as well.
+    let explain = ["event", "explain", "third", "-o", "json"];
+    let row = tidings(explain).variable("TIDINGS_DATA", &data).ok().json();
+    assert_eq!(row[0]["next"], "tidings consumer ls", "{row}");
+    // A folder may be named by its URL, which commands about failures do not take.
+    let url = format!("file://{}", data.display());
+    let explain = ["event", "explain", "the first; of all", "--url", &url];
+    let row = tidings(explain).arguments(["-o", "json"]).ok().json();
+    assert!(row[0]["next"].is_null(), "it is decided: {row}");
+    tidings(["consumer", "pause", "bad"]).data(&data).ok();
+    let explain = ["event", "explain", "third", "--url", &url, "-o", "json"];
+    let row = tidings(explain).ok().json();
+    let next = row[0]["next"].as_str().unwrap();
+    assert!(shell(next).ok().stdout.contains("bad goes on"), "{next}");
 }
 
 /// What is said of a key.

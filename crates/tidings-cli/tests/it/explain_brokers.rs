@@ -1,7 +1,7 @@
 //! `tidings event explain` on real brokers: what the store of a group tells, and plainly what nobody does.
 
 use crate::brokers::{self, Broker};
-use crate::command::{Answer, tidings, until};
+use crate::command::{Answer, Place, shell, tidings, until};
 use crate::table::{Kind, Table};
 use serde_json::Value;
 
@@ -92,6 +92,13 @@ fn a_broker_with_history_finds_what_the_store_does_not_know() {
 
     assert_eq!(shop.row("first", "bad")["state"], "dead_lettered");
     assert_eq!(shop.row("second", "bad")["state"], "parked");
+    // What is to be run next asks the same store and the same broker.
+    for (event_id, said) in [("first", "order.placed"), ("second", "was given up")] {
+        let row = shop.row(event_id, "bad");
+        let next = row["next"].as_str().unwrap();
+        let answer = shell(next).ok();
+        assert!(answer.stdout.contains(said), "{next}: {answer:?}");
+    }
     until("the broker tells that it is settled", || {
         shop.row("fine", "good")["state"] == "handled"
     });
@@ -102,4 +109,30 @@ fn a_broker_with_history_finds_what_the_store_does_not_know() {
     let nobody = shop.explain(&["nobody"]);
     assert_ne!(nobody.code, Some(0));
     assert!(!nobody.stderr.contains("keeps no history"), "{nobody:?}");
+}
+
+#[test]
+fn beside_a_broker_the_command_to_run_next_finds_what_failed_in_the_data_folder() {
+    let Some(broker) = brokers::nats() else {
+        return;
+    };
+    let place = Place::new();
+    tidings(["emit", "order.placed", "--key", "k", "--url", &broker.url]).ok();
+    tidings(["consumer", "run", "bad", "--type", "order.*", "--until-end"])
+        .arguments(["--exec", "false", "--attempts", "1", "--url", &broker.url])
+        .arguments(broker.declare)
+        .data(&place.data())
+        .ok();
+
+    let explain = ["event", "explain", "--key", "k", "--group", "bad"];
+    let rows = tidings(explain)
+        .arguments(["--url", &broker.url, "-o", "json"])
+        .data(&place.data())
+        .ok()
+        .json();
+
+    assert_eq!(rows[0]["state"], "dead_lettered", "{rows}");
+    let next = rows[0]["next"].as_str().unwrap();
+    let shown = shell(next).ok().stdout;
+    assert!(shown.contains("order.placed"), "{next}: {shown}");
 }

@@ -141,6 +141,50 @@ fn what_can_be_delivered_again_is_kept_unless_one_insists() {
     }
 }
 
+/// Neither their keys nor their place in the table tell how old rows are.
+#[test]
+fn of_more_rows_than_allowed_the_oldest_go_and_none_that_can_be_delivered_again() {
+    for kind in kinds() {
+        let groups: [(&str, &[u32]); 3] = [
+            ("billing", &[1, 20, 0, 10, 5]),
+            ("mail", &[30, 25]),
+            ("stock", &[3, 12, 9]),
+        ];
+        let Some(table) = remembering(kind, "inbox_rows_max", &groups) else {
+            continue;
+        };
+        let rows_max = |rows: &str, arguments: &[&str]| {
+            let few = ["--group", "billing", "--keep", "60d", "--rows-max", rows];
+            prune(&table, &[&few[..], arguments].concat())
+        };
+        let left = |group: &str| {
+            table.texts(&format!(
+                "SELECT event_id FROM inbox WHERE consumer = '{group}' ORDER BY event_id"
+            ))
+        };
+
+        let enough = rows_max("5", &[]);
+        let kept = rows_max("2", &[]);
+        let billing = left("billing");
+        let early = rows_max("2", &["--forget-early"]);
+
+        assert_eq!(enough["forgotten"], 0, "{kind:?}: {enough}");
+        assert_eq!(kept["forgotten"], 2, "{kind:?}: {kept}");
+        assert_eq!(kept["groups"][0]["rows"], 3, "{kind:?}: {kept}");
+        assert!(
+            kept["warnings"][0]
+                .as_str()
+                .unwrap()
+                .contains("it keeps them all the same"),
+            "{kind:?}: {kept}"
+        );
+        assert_eq!(billing, ["evt-0", "evt-2", "evt-4"], "{kind:?}");
+        assert_eq!(early["forgotten"], 1, "{kind:?}: {early}");
+        assert_eq!(left("billing"), ["evt-0", "evt-2"], "{kind:?}");
+        assert_eq!(left("mail").len() + left("stock").len(), 5, "{kind:?}");
+    }
+}
+
 #[test]
 fn nothing_is_forgotten_without_a_yes_and_a_group_must_be_there() {
     let table = remembering(Kind::Sqlite, "inbox_ask", &[("billing", &[90, 0])]).unwrap();

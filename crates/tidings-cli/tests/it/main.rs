@@ -30,6 +30,7 @@ mod brokers_groups;
 mod check;
 mod command;
 mod consumer_later;
+mod consumer_pause;
 mod consumer_run;
 mod crash;
 mod dead_letters;

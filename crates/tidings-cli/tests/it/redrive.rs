@@ -413,6 +413,37 @@ fn clusters_are_what_a_person_sees_first() {
 }
 
 #[test]
+fn a_redrive_of_which_too_many_die_again_ends_with_an_exit_code_of_its_own() {
+    let place = Place::new();
+    dead(&place, 5);
+    let group = ["consumer", "run", "shipping", "--type", "order.*"];
+    let _failing = tidings(group)
+        .arguments(["--exec", "false"])
+        .data(&place.data())
+        .start();
+    until("the group runs", || {
+        let groups = tidings(["consumer", "ls", "-o", "json"])
+            .data(&place.data())
+            .run();
+        groups.code == Some(0) && groups.json()[0]["status"] == "running"
+    });
+
+    let redrive = ["dlq", "redrive", "--all", "--max-failure-ratio", "0.5"];
+    let stopped = tidings(redrive)
+        .arguments(["-o", "json"])
+        .data(&place.data())
+        .run();
+
+    assert_eq!(stopped.code, Some(4), "{stopped:?}");
+    assert!(stopped.stderr.contains("TD0133"), "{}", stopped.stderr);
+    let report = stopped.json();
+    let why = report["aborted"].as_str().unwrap_or_default();
+    assert!(why.contains("failed again"), "{report}");
+    assert_eq!(report["handled"], 0, "{report}");
+    assert!(report["failed_again"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
 fn a_person_decides_beside_a_running_owner() {
     let place = Place::new();
     dead(&place, 2);

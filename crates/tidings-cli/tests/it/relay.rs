@@ -115,6 +115,47 @@ fn a_reader_that_goes_away_ends_the_relay_and_loses_nothing_that_was_not_written
     assert_eq!(table.sent(), 1);
 }
 
+/// A relay that was idle for so long would look by itself only after as long again.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_relay_that_listens_sends_at_once_what_is_notified_however_seldom_it_looks() {
+    use std::time::{Duration, Instant};
+    const IDLE: Duration = Duration::from_millis(2_600);
+    const AT_ONCE: Duration = Duration::from_millis(800);
+    // A sweep may come in between, and a machine may stand still.
+    const ROUNDS: u64 = 5;
+    let Some(table) = Table::seed(Kind::Postgres, "listen_notify") else {
+        return;
+    };
+    let place = Place::new();
+    let listeners = || {
+        table.number("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'")
+    };
+    let running = relay(&table, &place)
+        .arguments(["--poll-max", "1h", "--listen-notify"])
+        .start();
+    running.heard("relay ready");
+    until("it listens", || listeners() == 1);
+
+    let mut at_once = 0;
+    for n in 0..ROUNDS {
+        std::thread::sleep(IDLE);
+        table.place_order("order-1", n);
+        table.run("NOTIFY tidings_outbox");
+        let told = Instant::now();
+        until("it is sent", || table.sent() == n as i64 + 1);
+        at_once += u64::from(told.elapsed() < AT_ONCE);
+        if at_once == 2 {
+            break;
+        }
+    }
+
+    assert_eq!(at_once, 2, "of {ROUNDS} that were notified");
+    let answer = terminate(running);
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    assert_eq!(events(&place).len() as i64, table.sent());
+}
+
 #[test]
 fn debeziums_table_made_by_our_statements_is_relayed_by_its_mapping() {
     for kind in kinds() {

@@ -88,6 +88,8 @@ pub struct GroupLag {
     pub lost: u64,
     /// How near retention is to what the group has not settled; `None` where retention waits for the group, or removes nothing.
     pub loss: Option<LossAhead>,
+    /// A number that grows whenever the group settles something, where a broker without [positions](GroupStatus::position) has one.
+    pub settled: Option<u64>,
 }
 
 /// How near retention is to events that a group has not settled.

@@ -283,7 +283,7 @@ pub trait FailureStore: Send + Sync {
     /// What is there for a group. Asked at its start, and whenever a scope is assigned to it.
     fn state<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<FailureState, StoreError>>;
 
-    /// Makes changes in their order, all of them or none.
+    /// Makes changes in their order, all of them or none, and answers the indexes of those that came to nothing.
     ///
     /// **Guarantee**: what changes a parked row comes to nothing, without an error, where the row is gone or has another event by now. So does putting off and giving up a row that was fetched
     /// under a [lead](Self::lead) that is over: its new leader decides. That it was handled counts whoever says so.
@@ -295,7 +295,7 @@ pub trait FailureStore: Send + Sync {
         &'a self,
         group: &'a str,
         changes: &'a [FailureChange],
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    ) -> BoxFuture<'a, Result<Vec<usize>, StoreError>>;
 
     /// What persons decided of events of a group, for one that runs and learns that they decided something.
     fn decisions<'a>(

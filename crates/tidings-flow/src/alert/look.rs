@@ -1,7 +1,7 @@
 //! What alerting sees when it looks: groups, outboxes, and what the store tells of failures.
 
 use std::time::Duration;
-use tidings_core::broker::{GroupLag, GroupStatus};
+use tidings_core::broker::{GroupLag, GroupName, GroupStatus};
 use tidings_core::store::Backlog;
 use tidings_core::{BoxFuture, Timestamp};
 
@@ -25,13 +25,31 @@ pub struct GroupSeen {
 impl GroupSeen {
     /// From what a broker tells.
     pub fn new(status: &GroupStatus, lag: GroupLag) -> Self {
+        let mark = status.position.map(|position| position.0).or(lag.settled);
         Self {
             group: status.name.to_string(),
             lag: lag.events,
             age: lag.age,
-            mark: status.position.map(|position| position.0),
+            mark,
             moved_at: status.moved_at,
-            is_owned: Some(status.owner.is_some()),
+            // A broker that does not know how far a group is does not know who works for it either.
+            is_owned: match (&status.owner, mark) {
+                (Some(_), _) => Some(true),
+                (None, Some(_)) => Some(false),
+                (None, None) => None,
+            },
+        }
+    }
+
+    /// From what a broker tells that cannot list groups.
+    pub fn named(group: &GroupName, lag: GroupLag) -> Self {
+        Self {
+            group: group.to_string(),
+            lag: lag.events,
+            age: lag.age,
+            mark: lag.settled,
+            moved_at: None,
+            is_owned: None,
         }
     }
 }

@@ -18,9 +18,9 @@ use tidings_core::broker::{Broker, GroupName, KeyOrder, StartAt, SubscribeReques
 use tidings_core::extract::States;
 use tidings_core::limits::{
     ATTEMPTS_DEFAULT, ATTEMPTS_MAX, BREAKER_OUTCOMES_MAX, BREAKER_PROBE_AFTER_MAX,
-    HANDLE_TIMEOUT_DEFAULT, HANDLER_BATCH_EVENTS_MAX, IN_FLIGHT_EVENTS_DEFAULT, LATER_DELAY_MAX,
-    LATER_STEPS_MAX, PARALLEL_DEFAULT, PARALLEL_MAX, PARKED_DEFAULT, PARKED_OF_KEY_DEFAULT,
-    PATTERNS_MAX, RATE_MAX,
+    CODE_VERSION_BYTES_MAX, HANDLE_TIMEOUT_DEFAULT, HANDLER_BATCH_EVENTS_MAX,
+    IN_FLIGHT_EVENTS_DEFAULT, LATER_DELAY_MAX, LATER_STEPS_MAX, PARALLEL_DEFAULT, PARALLEL_MAX,
+    PARKED_DEFAULT, PARKED_OF_KEY_DEFAULT, PATTERNS_MAX, RATE_MAX,
 };
 use tidings_core::seam::{Chance, Clock};
 use tidings_core::store::FailureStore;
@@ -38,7 +38,7 @@ pub struct ConsumerConfig {
     pub age_max: Option<Duration>,
     /// Other policies for errors of certain types.
     pub policies: Policies,
-    /// What becomes of the later events of a key whose event was given up. Unless given: they wait where the group needs order and every instance of it sees its store, else they are handled.
+    /// What becomes of the later events of a key whose event was given up. Unless given: they wait where the group needs order and has a store, which every instance of it must see; else they are handled.
     pub on_failure: Option<OnFailure>,
     /// Handlings that this instance of the group may start a second, retries included; as many as it can unless given.
     pub rate_max: Option<u32>,
@@ -48,7 +48,7 @@ pub struct ConsumerConfig {
     pub parked_max: u64,
     /// Events of one key that may be parked; beyond that the group stops.
     pub parked_of_key_max: u64,
-    /// The version of the code, for dead letters to tell.
+    /// The version of the code, for dead letters to tell; at most [`CODE_VERSION_BYTES_MAX`] bytes.
     pub code_version: String,
     /// How long one handling may take: async code is cancelled at its next await.
     pub time_limit: Duration,
@@ -300,7 +300,14 @@ impl ConsumerBuilder {
                     what,
                 })?;
         }
-        self.check_store()?;
+        // Before the store: where a broker keeps no order, no store helps.
+        self.check_order()?;
+        self.check_store()
+    }
+
+    /// A group that needs the order of keys is refused where its broker does not keep it.
+    fn check_order(&self) -> Result<(), ConsumerError> {
+        let group = || self.group.to_string();
         let capabilities = self.broker.capabilities();
         if capabilities.key_order == KeyOrder::None && !self.config.unordered {
             return Err(ConsumerError::KeyOrder {
@@ -320,19 +327,13 @@ impl ConsumerBuilder {
         Ok(())
     }
 
-    /// What becomes of later events of a key whose event was given up.
+    /// What becomes of later events of a key whose event was given up. Whether the store is one that can hold keys makes no difference: order that silently is not kept is worse than a refusal.
     fn on_failure(&self) -> OnFailure {
-        let needs_order = !self.config.unordered;
-        let one_instance = self.is_one_instance();
-        let store = self.failures.as_ref();
-        let is_seen_by_all = store.is_some_and(|store| one_instance || store.is_shared());
-        self.config.on_failure.unwrap_or({
-            if needs_order && is_seen_by_all {
-                OnFailure::Hold
-            } else {
-                OnFailure::Continue
-            }
-        })
+        let otherwise = match &self.failures {
+            Some(_) if !self.config.unordered => OnFailure::Hold,
+            _ => OnFailure::Continue,
+        };
+        self.config.on_failure.unwrap_or(otherwise)
     }
 
     /// Whether no other instance works for the group at the same time.
@@ -391,6 +392,13 @@ impl ConsumerBuilder {
         self.bounded("parallel", config.parallel, 1, PARALLEL_MAX)?;
         self.bounded("in_flight_max", config.in_flight_max, 1, u32::MAX as usize)?;
         self.bounded("patterns", self.patterns().count(), 1, PATTERNS_MAX)?;
+        let version = config.code_version.len();
+        self.bounded(
+            "bytes of its code version",
+            version,
+            0,
+            CODE_VERSION_BYTES_MAX,
+        )?;
         self.check_breaker()?;
         self.bounded("jitter_percent", config.backoff.jitter_percent, 0, 100)?;
         for handler in &self.handlers {

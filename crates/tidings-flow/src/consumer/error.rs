@@ -92,7 +92,7 @@ pub enum ConsumerError {
     },
     /// The store of failures is seen by one machine alone, and the group may have instances on others.
     #[error(
-        "the consumer {group:?} on {broker} may have several instances, and its store {store} is local: another instance would not know what is parked; give a shared store, declare that it is a single instance, or let it go on behind failures without retrying later"
+        "the consumer {group:?} on {broker} may have several instances, and its store {store} is local: another instance would not know which keys wait there for a later attempt or behind a dead letter; give a store that all share, .failures(…) or at the command line --store URL; declare that it is a single instance, .single_instance() or --single-instance; or let it go on behind its dead letters, without retries later, .on_failure(OnFailure::Continue) or --on-failure continue"
     )]
     StoreLocal {
         /// The group.

@@ -300,8 +300,29 @@ impl Pipeline {
         Completion::Elsewhere
     }
 
-    /// Stops the group if too much is parked: loudly, and nothing is lost.
-    pub(super) fn check_caps(&self, state: &mut super::pipeline::State, lane: LaneId) {
+    /// Parks an arrival behind its lane if that is parked, or leaves it to the broker where too much is parked already; else hands it on.
+    pub(super) fn park_arrival(
+        &self,
+        state: &mut super::pipeline::State,
+        work: Work,
+        (key, lane): (LaneKey, Option<LaneId>),
+        failures: u32,
+    ) -> Option<Work> {
+        let lane = lane.unwrap_or_else(|| LaneId::of(&work.envelope));
+        if state.parked.has(lane) && self.check_caps(state, lane) {
+            // An earlier run went beyond it already.
+            state.release_one(&work);
+            return None;
+        }
+        let work = state.park_behind(work, (key, lane), failures);
+        if work.is_none() {
+            self.check_caps(state, lane);
+        }
+        work
+    }
+
+    /// Stops the group if too much is parked: loudly, and nothing is lost. Whether it does.
+    pub(super) fn check_caps(&self, state: &mut super::pipeline::State, lane: LaneId) -> bool {
         let rows = state.parked.rows();
         let of_key = state.parked.rows_of(lane);
         let reason = if rows > self.config.parked_max {
@@ -315,10 +336,11 @@ impl Pipeline {
                 self.config.parked_of_key_max
             )
         } else {
-            return;
+            return false;
         };
         state.halt();
         self.stop(&reason, codes::PARKED_FULL);
+        true
     }
 
     /// Publishes the dead letter; it does not return before the broker has it.

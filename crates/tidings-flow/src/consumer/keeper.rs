@@ -59,6 +59,14 @@ struct Keeper {
     has_told_attempts: bool,
 }
 
+/// A change that was made, and what follows.
+struct Made {
+    then: Then,
+    told: Option<Told>,
+    /// Whether it came to nothing: the row is not what it was, or somebody else's by now.
+    is_nothing: bool,
+}
+
 /// A recorded death, to be told.
 struct Told {
     fact: Envelope,
@@ -111,7 +119,7 @@ impl Keeper {
     }
 
     /// Makes changes; what the store does not take while the consumer is closing is left: those events are delivered again.
-    async fn make(&self, keepings: Vec<Keeping>, closing: bool) -> Vec<(Then, Option<Told>)> {
+    async fn make(&self, keepings: Vec<Keeping>, closing: bool) -> Vec<Made> {
         let mut changes = Vec::with_capacity(keepings.len());
         let mut thens = Vec::with_capacity(keepings.len());
         for keeping in keepings {
@@ -119,9 +127,19 @@ impl Keeper {
             thens.push(keeping.then);
         }
         let mut paused = None;
+        let mut may_be_made = false;
         loop {
             let error = match self.try_make(&mut changes).await {
-                Ok(told) => return thens.into_iter().zip(told).collect(),
+                Ok((told, nothing)) => {
+                    let made = thens.into_iter().zip(told).enumerate();
+                    let made = made.map(|(index, (then, told))| Made {
+                        then,
+                        told,
+                        // What was made when its answer was lost comes to nothing the second time.
+                        is_nothing: !may_be_made && nothing.contains(&index),
+                    });
+                    return made.collect();
+                }
                 Err(error) if closing => {
                     tracing::warn!(%error, "what failed could not be noted; it is handled again");
                     return Vec::new();
@@ -134,6 +152,7 @@ impl Keeper {
                 }
                 Err(error) => error,
             };
+            may_be_made |= error.may_have_happened();
             if paused.is_none() {
                 paused = Some(Trouble::begin(&self.pipeline, &error.to_string()));
             }
@@ -144,8 +163,11 @@ impl Keeper {
         }
     }
 
-    /// Makes changes in one call, and answers the deaths among them.
-    async fn try_make(&self, changes: &mut Vec<Change>) -> Result<Vec<Option<Told>>, StoreError> {
+    /// Makes changes in one call, and answers the deaths among them, and which came to nothing.
+    async fn try_make(
+        &self,
+        changes: &mut Vec<Change>,
+    ) -> Result<(Vec<Option<Told>>, Vec<usize>), StoreError> {
         let group = self.pipeline.group.as_str();
         let numbers = self.deaths(changes).await?;
         let mut numbers = numbers.into_iter();
@@ -164,14 +186,13 @@ impl Keeper {
                 }
             }
         }
-        self.store.apply(group, &ready).await?;
+        let nothing = self.store.apply(group, &ready).await?;
         let told = changes.drain(..).zip(facts);
-        Ok(told
-            .map(|(change, fact)| match (change, fact) {
-                (Change::Bury(burial), Some(fact)) => Some(Told { fact, burial }),
-                _ => None,
-            })
-            .collect())
+        let told = told.map(|(change, fact)| match (change, fact) {
+            (Change::Bury(burial), Some(fact)) => Some(Told { fact, burial }),
+            _ => None,
+        });
+        Ok((told.collect(), nothing))
     }
 
     /// How often the events to be buried died before. Rows of the store know it of themselves.
@@ -231,7 +252,7 @@ impl Keeper {
     }
 
     /// Lets follow what follows from changes that are made.
-    fn finish(&self, made: Vec<(Then, Option<Told>)>, tokens: usize) {
+    fn finish(&self, made: Vec<Made>, tokens: usize) {
         let pipeline = &self.pipeline;
         let mut notices = Vec::new();
         let mut follows = Follows {
@@ -240,9 +261,17 @@ impl Keeper {
         };
         let mut state = pipeline.lock();
         state.keep.done(tokens);
-        for (then, told) in made {
+        for Made {
+            mut then,
+            told,
+            is_nothing,
+        } in made
+        {
+            if is_nothing {
+                follows.nothing(&mut state, &mut then);
+            }
             follows.of(&mut state, then, &mut notices);
-            if let Some(told) = told {
+            if let Some(told) = told.filter(|_| !is_nothing) {
                 state.counts.dead_lettered += 1;
                 notices.push(ToTell::Death(told));
             }
@@ -348,6 +377,21 @@ impl Follows {
                 self.changed(state, lane, !holds);
                 state.parked.set_held(lane, holds);
             }
+        }
+    }
+
+    /// A change of a row came to nothing: what the store has of its lane is to be found out, and nothing is told of it.
+    fn nothing(&mut self, state: &mut State, then: &mut Then) {
+        match then {
+            Then::Changed { lane, put_off, .. } => {
+                state.parked.doubt(*lane);
+                *put_off = None;
+            }
+            Then::Buried(Buried::Row { lane, holds }) => {
+                state.parked.doubt(*lane);
+                *holds = false;
+            }
+            _ => {}
         }
     }
 

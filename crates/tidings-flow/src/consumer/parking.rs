@@ -277,6 +277,13 @@ impl ParkedLanes {
         self.rest(id);
     }
 
+    /// A change of a row of a lane came to nothing in the store: others know more of its rows.
+    pub(crate) fn doubt(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.unsure = true;
+        }
+    }
+
     /// The store was told of a change of a row of a lane, which is out of the store if it `left`. Whether the lane may have others that are due.
     pub(crate) fn changed(&mut self, id: LaneId, left: bool) -> bool {
         self.turn += 1;

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tidings_core::broker::{Broker, GroupName, Settle, SettleAction, Token};
 use tidings_core::extract::{DeliveryGuarantee, HandlerShared, Shutdown, States};
 use tidings_core::seam::{Chance, Clock};
-use tidings_core::store::{FailureStore, LaneId};
+use tidings_core::store::FailureStore;
 use tidings_core::{Code, Envelope, Pattern, codes};
 use tokio::sync::{Notify, watch};
 
@@ -230,8 +230,8 @@ impl Pipeline {
         let parked = !state.parked.is_empty();
         let mut decided = Vec::new();
         for arrival in arrivals.drain(..) {
-            if state.draining {
-                // It came while draining began: handled now, it would leave a gap behind it.
+            if state.draining || state.halted {
+                // It came while draining began: handled now, it would leave a gap behind it. Nor is anything parked by a group that stops because too much is.
                 state.release_one(&arrival.work);
                 continue;
             }
@@ -245,17 +245,12 @@ impl Pipeline {
                 work,
                 parked_as,
             } = arrival;
-            let work = if parked {
-                let parked_as = parked_as.unwrap_or_else(|| LaneId::of(&work.envelope));
-                match state.park_behind(work, (lane, parked_as), failures) {
-                    Some(work) => work,
-                    None => {
-                        self.check_caps(&mut state, parked_as);
-                        continue;
-                    }
-                }
-            } else {
-                work
+            let work = match parked {
+                true => self.park_arrival(&mut state, work, (lane, parked_as), failures),
+                false => Some(work),
+            };
+            let Some(work) = work else {
+                continue;
             };
             state.table.deliver(lane, class, failures, work);
         }

@@ -191,6 +191,8 @@ impl fmt::Debug for Policies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use tidings_core::limits::LATER_DELAY_MAX;
 
     fn policy() -> Policy {
         Policy {
@@ -245,6 +247,43 @@ mod tests {
             policy.decide(trial(2, 0), asked(70), 0),
             Decision::Later(Duration::from_secs(70))
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_later_attempt_is_never_before_its_time_and_at_most_a_tenth_of_its_wait_behind_it(
+            random: u64,
+            jitter_percent in 0_u8..=100,
+            wait_millis in 0..=LATER_DELAY_MAX.as_millis() as u64,
+            asked_millis in proptest::option::of(0..=2 * RETRY_AFTER_MAX.as_millis() as u64),
+        ) {
+            let wait = Duration::from_millis(wait_millis);
+            let mut policy = policy();
+            policy.later = vec![wait];
+            policy.backoff.jitter_percent = jitter_percent;
+            let asked = asked_millis.map(Duration::from_millis);
+            let kind = asked.map_or(HandlerErrorKind::Transient, HandlerErrorKind::RetryAfter);
+
+            let decision = policy.decide(trial(2, 0), kind, random);
+
+            let said = wait.max(asked.unwrap_or_default().min(RETRY_AFTER_MAX));
+            let Decision::Later(delay) = decision else {
+                return Err(TestCaseError::fail(format!("{decision:?}")));
+            };
+            prop_assert!(delay >= said, "{delay:?} is before {said:?}");
+            prop_assert!(delay <= said + said / 10, "{delay:?} is long after {said:?}");
+        }
+    }
+
+    #[test]
+    fn chance_spreads_later_attempts_behind_their_time() {
+        let mut policy = policy();
+        policy.backoff.jitter_percent = 50;
+        let decide = |random| policy.decide(trial(2, 0), HandlerErrorKind::Transient, random);
+
+        assert_eq!(decide(0), Decision::Later(Duration::from_secs(10)));
+        let half = Decision::Later(Duration::from_millis(10_250));
+        assert_eq!(decide(u64::MAX / 2 + 1), half);
     }
 
     #[test]

@@ -225,7 +225,8 @@ impl FailuresState {
         }
     }
 
-    fn change(&mut self, change: &FailureChange, now: Timestamp) {
+    /// Whether a change comes to something.
+    fn change(&mut self, change: &FailureChange, now: Timestamp) -> bool {
         match change {
             FailureChange::Attempted { event, attempts } => {
                 let known = self.attempts.entry(*event).or_default();
@@ -252,7 +253,7 @@ impl FailuresState {
                 due_in,
             } => {
                 if !self.has(row) || !self.is_led_by(row.lead) {
-                    return;
+                    return false;
                 }
                 if let Some(row) = self.parked.iter_mut().find(|known| known.id == row.id) {
                     row.attempts = *attempts;
@@ -261,15 +262,21 @@ impl FailuresState {
                     row.due = Some(now.plus(*due_in));
                 }
             }
-            FailureChange::Finish { row } if self.has(row) => self.remove(row.id, now),
-            FailureChange::Finish { .. } => {}
+            FailureChange::Finish { row } => {
+                if !self.has(row) {
+                    return false;
+                }
+                self.remove(row.id, now);
+            }
             FailureChange::Bury(record) => {
                 let row = record.delivery.row();
-                if row.id == ParkedId(0) || (self.has(&row) && self.is_led_by(row.lead)) {
-                    self.bury(record, now);
+                if row.id != ParkedId(0) && !(self.has(&row) && self.is_led_by(row.lead)) {
+                    return false;
                 }
+                self.bury(record, now);
             }
         }
+        true
     }
 
     fn lane(&self, lane: LaneId) -> ParkedLane {
@@ -315,7 +322,7 @@ impl FailureStore for FakeFailures {
         &'a self,
         _group: &'a str,
         changes: &'a [FailureChange],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<usize>, StoreError>> {
         Box::pin(async move {
             self.pause().await;
             let result = {
@@ -323,12 +330,15 @@ impl FailureStore for FakeFailures {
                 let mut state = self.lock();
                 state.applied += 1;
                 let fault = state.faults.pop_front();
+                let mut nothing = Vec::new();
                 if fault.as_ref().is_none_or(|(_, applied)| *applied) {
-                    for change in changes {
-                        state.change(change, now);
+                    for (index, change) in changes.iter().enumerate() {
+                        if !state.change(change, now) {
+                            nothing.push(index);
+                        }
                     }
                 }
-                fault.map_or(Ok(()), |(error, _)| Err(error))
+                fault.map_or(Ok(nothing), |(error, _)| Err(error))
             };
             self.pause().await;
             result

@@ -163,6 +163,7 @@ impl Groups {
             age,
             lost,
             loss,
+            settled: None,
         })
     }
 

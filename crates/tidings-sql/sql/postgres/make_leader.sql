@@ -1,5 +1,3 @@
--- Before it had an epoch.
-DROP TABLE IF EXISTS tidings_parker;
 -- Which instance of a group picks up what is due, and until when unless it says so again.
 CREATE TABLE IF NOT EXISTS tidings_leader (
   consumer text    NOT NULL PRIMARY KEY,

@@ -7,8 +7,7 @@ use crate::changing::Changing;
 use crate::dialect::Kind;
 use crate::driver::{Bind, Row};
 use crate::many::{self, Values};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 use tidings_core::limits::SQL_MANY_BYTES_MAX;
 use tidings_core::store::{FailureChange, StoreError};
@@ -18,54 +17,52 @@ use tidings_core::{Envelope, Timestamp};
 const FIRST_EPOCH: u64 = 1;
 
 impl Failures {
+    /// Answers the indexes of the changes that came to nothing.
     pub(super) async fn make(
         &self,
         group: &str,
         changes: &[FailureChange],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<usize>, StoreError> {
         if changes.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
-        let changes = self.of_leader(&mut changing, group, changes).await?;
-        let known = self
-            .known(&mut changing, group, &plan::leaving(&changes))
-            .await?;
-        let plans = plans(group, &changes, known);
-        let facts = plans.iter().any(|plan| !plan.facts.is_empty());
+        let epoch = self.epoch_for(&mut changing, group, changes).await?;
+        let counts = |change: &FailureChange| {
+            plan::needs_lead(change).is_none_or(|lead| Some(lead) == epoch)
+        };
+        let all = changes.iter().enumerate();
+        let (counting, former): (Vec<_>, Vec<_>) = all.partition(|(_, change)| counts(change));
+        let leaving = plan::leaving(counting.iter().map(|(_, change)| *change));
+        let known = self.known(&mut changing, group, &leaving).await?;
+        let plan::Plans { plans, mut nothing } = plans(group, counting.into_iter(), known);
+        nothing.extend(former.into_iter().map(|(index, _)| index));
+        let mut has_facts = false;
         for plan in plans {
-            self.carry_out(&mut changing, group, plan).await?;
+            has_facts |= self.carry_out(&mut changing, group, plan).await?;
         }
         changing.commit().await?;
-        if let (true, Some(outbox)) = (facts, &self.outbox) {
+        if let (true, Some(outbox)) = (has_facts, &self.outbox) {
             outbox.wake();
         }
-        Ok(())
+        Ok(nothing)
     }
 
-    /// The changes without those of one who led the group and does not any more. Nobody else takes the lead before the others are made.
-    async fn of_leader<'c>(
+    /// The epoch of the lead of a group, if any of the changes counts only from who leads. Nobody else takes the lead before they are made.
+    async fn epoch_for(
         &self,
         changing: &mut Changing<'_>,
         group: &str,
-        changes: &'c [FailureChange],
-    ) -> Result<Cow<'c, [FailureChange]>, StoreError> {
-        if changes
-            .iter()
-            .all(|change| plan::needs_lead(change).is_none())
-        {
-            return Ok(Cow::Borrowed(changes));
+        changes: &[FailureChange],
+    ) -> Result<Option<u64>, StoreError> {
+        let mut leads = changes.iter().filter_map(plan::needs_lead);
+        if leads.next().is_none() {
+            return Ok(None);
         }
         let consumer = [("consumer", Bind::text(group))];
         let leader = &self.statements().leader;
         let epoch = changing.fetch(leader, &consumer).await?;
-        let epoch = epoch.first().map_or(0, |row| row.count(0));
-        let counts =
-            |change: &&FailureChange| plan::needs_lead(change).is_none_or(|lead| lead == epoch);
-        if changes.iter().all(|change| counts(&change)) {
-            return Ok(Cow::Borrowed(changes));
-        }
-        Ok(changes.iter().filter(counts).cloned().collect())
+        Ok(epoch.first().map(|row| row.count(0)))
     }
 
     /// Takes the lead of a group, or keeps it.
@@ -120,17 +117,21 @@ impl Failures {
         Ok(known.collect())
     }
 
+    /// Whether it states facts.
     async fn carry_out(
         &self,
         changing: &mut Changing<'_>,
         group: &str,
         mut plan: Plan,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let statements = self.statements();
         let consumer = [("consumer", Bind::text(group))];
         self.tell_first(changing, &consumer, &mut plan).await?;
         // Dead letters come first: whether a head may be due depends on them.
-        self.record(changing, &consumer, plan.letters).await?;
+        let letters = std::mem::take(&mut plan.letters);
+        let ended = self.record(changing, &consumer, letters).await?;
+        plan.end(&ended);
+        let facts = plan.take_facts();
         let park = &statements.park;
         changing.execute_many(park, &[], &plan.parked).await?;
         self.change_rows(changing, group, &plan.changed).await?;
@@ -138,11 +139,12 @@ impl Failures {
         let handled = texts("letter", plan.handled_letters);
         changing.execute_many(resolve, &[], &handled).await?;
         let unpark = &statements.unpark;
-        let gone = numbers("id", &plan.gone);
+        let gone = texts("event_key", plan.gone);
         changing.execute_many(unpark, &consumer, &gone).await?;
         self.advance(changing, group, plan.lanes).await?;
         self.count(changing, group, plan.attempts).await?;
-        self.state_facts(changing, &plan.facts).await
+        self.state_facts(changing, &facts).await?;
+        Ok(!facts.is_empty())
     }
 
     /// Puts the first attempt, of which the time was noted, before those of a process that began in the middle: how old an event is counts from there.
@@ -173,13 +175,13 @@ impl Failures {
         Ok(())
     }
 
-    /// Records dead letters: those that the store has die again.
+    /// Records dead letters: those that the store has die again. Answers the events to which a person has put an end while their rows were being tried.
     async fn record(
         &self,
         changing: &mut Changing<'_>,
         consumer: &[(&str, Bind)],
         letters: Vec<(String, Values)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<HashSet<String>, StoreError> {
         let statements = self.statements();
         let asked = texts("event_key", letters.iter().map(|(event, _)| event.clone()));
         let histories = &statements.histories;
@@ -189,6 +191,7 @@ impl Failures {
             .filter_map(|mut row| Some((row.text(0)?, row.text(1)?)))
             .collect();
         let mut new = Vec::with_capacity(letters.len());
+        let mut ended = HashSet::new();
         for (event, mut letter) in letters {
             let Some(before) = known.get(&event) else {
                 new.push(letter);
@@ -199,10 +202,14 @@ impl Failures {
                     *since = joined(before, since);
                 }
             }
-            changing.execute(&statements.letter_again, &letter).await?;
+            let again = &statements.letter_again;
+            if changing.execute(again, &letter).await? == 0 {
+                ended.insert(event);
+            }
         }
         let letter_new = &statements.letter_new;
-        changing.execute_many(letter_new, &[], &new).await
+        changing.execute_many(letter_new, &[], &new).await?;
+        Ok(ended)
     }
 
     async fn change_rows(
@@ -323,7 +330,7 @@ fn chunks(kind: Kind, facts: &[Envelope]) -> impl Iterator<Item = &[Envelope]> {
 }
 
 /// The numbers that rows begin with.
-fn ids(rows: &[Row]) -> Vec<i64> {
+pub(super) fn ids(rows: &[Row]) -> Vec<i64> {
     rows.iter().filter_map(|row| row.int(0)).collect()
 }
 

@@ -1,5 +1,6 @@
 //! What persons decide of dead letters: each decision with its record and its fact in one transaction.
 
+use super::apply::ids;
 use super::delivery::{self, columns, plain};
 use super::filter::{list, numbers};
 use super::letters::status;
@@ -232,7 +233,7 @@ impl Failures {
         let find = find.replace("{texts}", &self.texts("letters"));
         let values = [("letters", letters.clone())];
         let rows = changing.fetch(&self.statement(&find, &[]), &values).await?;
-        Ok(rows.iter().filter_map(|row| row.int(0)).collect())
+        Ok(ids(&rows))
     }
 
     /// Makes the heads of the lanes of letters due, unless they wait for a time or are held by a letter that waits for its own decision. One that somebody else was taking away is looked for again.
@@ -244,7 +245,7 @@ impl Failures {
         let mark = "due_us = CASE WHEN due_us IS NULL AND (letter IS NULL OR EXISTS (SELECT 1 FROM tidings_dead_letter AS d WHERE d.id = {row}.letter AND d.status = 'redriven')) THEN {now} ELSE due_us END";
         loop {
             let heads = changing.fetch(&find, &values).await?;
-            let heads: BTreeSet<i64> = heads.iter().filter_map(|row| row.int(0)).collect();
+            let heads: BTreeSet<i64> = ids(&heads).into_iter().collect();
             let heads: Vec<i64> = heads.into_iter().collect();
             let met = self.mark_rows(changing, mark, &heads).await?;
             if met >= heads.len() as u64 {

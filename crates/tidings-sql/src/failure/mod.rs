@@ -6,6 +6,7 @@ mod circuit;
 mod decide;
 mod delivery;
 mod filter;
+mod group;
 mod letters;
 mod plan;
 mod policy;
@@ -119,7 +120,7 @@ impl Statements {
 impl Failures {
     /// The store in a database.
     ///
-    /// **Errors**: [`StoreError::TableMissing`] with the way to make it; [`StoreError::SchemaNewer`]; a database that is down.
+    /// **Errors**: [`StoreError::TableMissing`] with the way to make it; [`StoreError::SchemaNewer`]; [`StoreError::ShapeWrong`] where the server is too old; a database that is down.
     ///
     /// **Cancel**: no effect.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
@@ -132,6 +133,15 @@ impl Failures {
             outbox: None,
         };
         failures.due("", 1).await?;
+        if database.kind() != crate::Kind::Sqlite {
+            // Tables of an older version would do until something is due, and then for nothing.
+            let access = Access {
+                table: "tidings_leader",
+                ..access()
+            };
+            let probe = "SELECT epoch FROM tidings_leader WHERE 1 = 0";
+            database.fetch(probe, &[], &access).await?;
+        }
         Ok(failures)
     }
 
@@ -207,7 +217,7 @@ impl FailureStore for Failures {
         &'a self,
         group: &'a str,
         changes: &'a [FailureChange],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<usize>, StoreError>> {
         Box::pin(self.make(group, changes))
     }
 

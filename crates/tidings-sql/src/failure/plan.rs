@@ -24,16 +24,18 @@ pub(super) struct Plan {
     pub(super) parked: Vec<Values>,
     /// Rows that change.
     pub(super) changed: Vec<RowChange>,
-    /// Rows that were handled, or given up and hold nothing.
-    pub(super) gone: Vec<i64>,
+    /// Events whose rows leave: they were handled, or given up and hold nothing.
+    pub(super) gone: Vec<String>,
     /// Dead letters whose rows were handled.
     pub(super) handled_letters: Vec<String>,
     /// Lanes whose head may be due now.
     pub(super) lanes: BTreeSet<String>,
     /// Counts of attempts, in an order that is the same for everybody, so that two instances do not wait for each other.
     pub(super) attempts: BTreeMap<String, Count>,
-    /// Facts for the outbox.
-    pub(super) facts: Vec<Envelope>,
+    /// Facts for the outbox, each with the key of the event that it is about.
+    facts: Vec<(String, Envelope)>,
+    /// The lanes of events whose rows are given up.
+    dying: HashMap<String, String>,
     rows: HashSet<i64>,
     deaths: HashSet<DedupeKey>,
     /// Events, by their keys, whose rows are taken away.
@@ -46,6 +48,14 @@ pub(super) struct Known {
     pub(super) lane: String,
     pub(super) event: String,
     pub(super) letter: Option<String>,
+}
+
+/// What some changes come to, one plan after the other.
+#[derive(Debug, Default)]
+pub(super) struct Plans {
+    pub(super) plans: Vec<Plan>,
+    /// The indexes of changes that come to nothing.
+    pub(super) nothing: Vec<usize>,
 }
 
 /// What becomes of the count of an event.
@@ -99,8 +109,8 @@ fn row_that_left(change: &FailureChange) -> Option<i64> {
 }
 
 /// The rows that leave the store, or may.
-pub(super) fn leaving(changes: &[FailureChange]) -> Vec<i64> {
-    let leaving = changes.iter().filter_map(|change| match change {
+pub(super) fn leaving<'c>(changes: impl Iterator<Item = &'c FailureChange>) -> Vec<i64> {
+    let leaving = changes.filter_map(|change| match change {
         FailureChange::Postpone { .. } => None,
         _ => row_of(change).map(|row| row.id.0),
     });
@@ -117,25 +127,34 @@ pub(super) fn needs_lead(change: &FailureChange) -> Option<u64> {
 
 /// The plans that make changes one after the other: nearly always one. Of the rows that leave the store it is known what they are; those that are not there, or have another event, were
 /// done with before: by the same changes whose answer was lost, by another leader, or by a person.
-pub(super) fn plans(
+pub(super) fn plans<'c>(
     group: &str,
-    changes: &[FailureChange],
+    changes: impl Iterator<Item = (usize, &'c FailureChange)>,
     mut known: HashMap<i64, Known>,
-) -> Vec<Plan> {
-    let mut plans = vec![Plan::default()];
-    for change in changes {
-        let meets = plans.last().is_some_and(|plan| plan.meets(change));
+) -> Plans {
+    let mut all = Plans {
+        plans: vec![Plan::default()],
+        nothing: Vec::new(),
+    };
+    for (index, change) in changes {
+        let meets = all.plans.last().is_some_and(|plan| plan.meets(change));
         if meets {
-            plans.push(Plan::default());
+            all.plans.push(Plan::default());
         }
-        if let Some(plan) = plans.last_mut() {
-            plan.add(group, change, &known);
+        if let Some(plan) = all.plans.last_mut()
+            && !plan.add(group, change, &known)
+        {
+            all.nothing.push(index);
         }
         if let Some(row) = row_that_left(change) {
             known.remove(&row);
+        } else if let FailureChange::Bury(record) = change
+            && let Some(held) = known.get_mut(&record.delivery.id.0)
+        {
+            held.letter = Some(record.id.clone());
         }
     }
-    plans
+    all
 }
 
 impl Plan {
@@ -172,7 +191,8 @@ impl Plan {
                 .contains_key(&hex(DedupeKey::of(&delivery.envelope)))
     }
 
-    fn add(&mut self, group: &str, change: &FailureChange, known: &HashMap<i64, Known>) {
+    /// Whether it comes to something, as far as is known of its row.
+    fn add(&mut self, group: &str, change: &FailureChange, known: &HashMap<i64, Known>) -> bool {
         match change {
             FailureChange::Attempted { event, attempts } => self.note(*event, *attempts),
             FailureChange::Succeeded { event } => self.forget(*event),
@@ -205,20 +225,44 @@ impl Plan {
             }),
             FailureChange::Finish { row } => {
                 self.rows.insert(row.id.0);
-                if let Some(known) = still(known, *row) {
-                    self.gone.push(row.id.0);
-                    self.events_gone.insert(known.event.clone());
-                    self.lanes.insert(known.lane.clone());
-                    self.handled_letters.extend(known.letter.clone());
-                }
+                let Some(known) = still(known, *row) else {
+                    return false;
+                };
+                self.gone.push(known.event.clone());
+                self.events_gone.insert(known.event.clone());
+                self.lanes.insert(known.lane.clone());
+                self.handled_letters.extend(known.letter.clone());
             }
             FailureChange::Bury(record) => {
                 let row = record.delivery.row();
-                if row.id == ParkedId(0) || still(known, row).is_some() {
-                    self.bury(group, record);
+                if row.id != ParkedId(0) && still(known, row).is_none() {
+                    return false;
                 }
+                self.bury(group, record);
             }
         }
+        true
+    }
+
+    /// A person has put an end to events whose rows were being tried: their deaths say nothing any more, and their rows leave.
+    pub(super) fn end(&mut self, ended: &HashSet<String>) {
+        if ended.is_empty() {
+            return;
+        }
+        self.changed.retain(|change| !ended.contains(&change.event));
+        self.facts.retain(|(event, _)| !ended.contains(event));
+        for event in ended {
+            if let Some(lane) = self.dying.get(event) {
+                self.gone.push(event.clone());
+                self.lanes.insert(lane.clone());
+            }
+        }
+    }
+
+    /// Facts for the outbox.
+    pub(super) fn take_facts(&mut self) -> Vec<Envelope> {
+        let facts = std::mem::take(&mut self.facts);
+        facts.into_iter().map(|(_, fact)| fact).collect()
     }
 
     fn note(&mut self, event: DedupeKey, attempts: u32) {
@@ -263,6 +307,9 @@ impl Plan {
         self.letters.push((hex(event), letter(group, record)));
         self.forget(event);
         let is_parked = delivery.id != ParkedId(0);
+        if is_parked {
+            self.dying.insert(hex(event), delivery.lane.to_string());
+        }
         match (is_parked, record.holds) {
             (true, true) => self.change(RowChange {
                 id: delivery.id.0,
@@ -281,13 +328,13 @@ impl Plan {
             }
             (true, false) => {
                 self.rows.insert(delivery.id.0);
-                self.gone.push(delivery.id.0);
+                self.gone.push(hex(event));
                 self.events_gone.insert(hex(event));
                 self.lanes.insert(delivery.lane.to_string());
             }
             (false, false) => {}
         }
-        self.facts.push(record.fact.clone());
+        self.facts.push((hex(event), record.fact.clone()));
     }
 }
 

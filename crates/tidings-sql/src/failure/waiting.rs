@@ -1,5 +1,6 @@
 //! Deliveries that wait, and groups that are paused, as persons see them and decide.
 
+use super::apply::ids;
 use super::decide::{whoever_is_in_the_way, words};
 use super::filter::{self, Conditions, numbers};
 use super::letters::time;
@@ -57,7 +58,7 @@ impl Failures {
         values.push(("limit", Bind::Int(ROWS_MAX)));
         let mut changing = Changing::begin(&self.inner.database, access()).await?;
         let rows = changing.fetch(&find, &values).await?;
-        let rows: Vec<i64> = rows.iter().filter_map(|row| row.int(0)).collect();
+        let rows = ids(&rows);
         if rows.is_empty() {
             return Ok(0);
         }

@@ -1,5 +1,6 @@
 //! Which columns a table has, which of the known shapes that makes, and what each column means.
 
+use super::zone::Zone;
 use crate::database::Database;
 use crate::dialect::Kind;
 use crate::driver::Bind;
@@ -33,6 +34,8 @@ pub struct ColumnMapping {
     pub payload: Option<String>,
     /// When the row was written.
     pub created_at: Option<String>,
+    /// In which time zone that is, where its column does not say: a name such as `Europe/Berlin` or an offset such as `+02:00`. Without it UTC, and on MySQL and MariaDB the zone of the server.
+    pub created_at_zone: Option<String>,
     /// Whether the event was sent.
     pub sent: Option<String>,
     /// The event id; without it each row gets one that repeats.
@@ -78,6 +81,8 @@ pub(super) struct Columns {
     pub(super) payload: Column,
     pub(super) payload_bytes: Option<Column>,
     pub(super) created_at: Option<Column>,
+    /// Where the mapping names one.
+    pub(super) created_at_zone: Option<Zone>,
     pub(super) sent: Option<Column>,
     pub(super) sent_at: Option<Column>,
     pub(super) event_id: Option<Column>,
@@ -217,6 +222,7 @@ pub(super) fn understand(
         payload: found.needed(&mapping.payload, "payload", "payload")?,
         payload_bytes: found.ours("payload_bytes"),
         created_at: found.role(&mapping.created_at, "created_at", "timestamp")?,
+        created_at_zone: None,
         sent,
         sent_at: found.ours("sent_at"),
         // The row's id is the event's, as Debezium publishes it.

@@ -5,6 +5,7 @@ use super::open::{
     OutboxOptions, RELAY_TABLES, check_name, check_order, check_session, may_read, may_settle,
     relay_access, settlement_of,
 };
+use super::zone;
 use crate::database::Database;
 use crate::dialect::Kind;
 use crate::error::{Access, grantee};
@@ -48,7 +49,7 @@ pub async fn inspect(database: &Database, options: &OutboxOptions) -> Vec<Inspec
     note(
         &mut found,
         "table",
-        table.map(|(columns, _)| shaped(options, &columns)),
+        table.map(|(columns, _)| shaped(database.kind(), options, &columns)),
     );
     let session = check_session(database, options).await;
     note(
@@ -126,13 +127,24 @@ async fn table(
     Ok((columns, id_kind))
 }
 
-fn shaped(options: &OutboxOptions, columns: &Columns) -> String {
+fn shaped(kind: Kind, options: &OutboxOptions, columns: &Columns) -> String {
     let shape = match columns.shape {
         Shape::Tidings => "tidings",
         Shape::Seed => "seed",
         Shape::Debezium => "debezium",
     };
-    format!("{}: shape {shape}", options.table)
+    let times = match (&columns.created_at, &options.mapping.created_at_zone) {
+        (Some(column), Some(zone)) => format!(", {} is read in {zone}", column.name),
+        (Some(column), None) if zone::is_local(kind, column) => {
+            let zone = match kind {
+                Kind::MySql => "the zone of the server",
+                Kind::Postgres | Kind::Sqlite => "UTC",
+            };
+            format!(", {} is read in {zone}", column.name)
+        }
+        _ => String::new(),
+    };
+    format!("{}: shape {shape}{times}", options.table)
 }
 
 fn order_of(options: &OutboxOptions, columns: &Columns, id_kind: IdKind) -> String {

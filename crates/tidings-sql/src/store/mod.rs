@@ -9,6 +9,7 @@ mod read;
 mod statements;
 mod watch;
 mod writing;
+mod zone;
 
 pub use columns::{ColumnMapping, Shape};
 pub use inspect::{Inspection, inspect, inspect_relay_tables, shape_of};

@@ -198,6 +198,18 @@ impl SqlOutbox {
         Ok(about.collect())
     }
 
+    /// What a statement asks the lease by.
+    fn leased(&self, lease: &HeldLease) -> [(&'static str, Bind); 5] {
+        let epoch = i64::try_from(lease.epoch).unwrap_or(i64::MAX);
+        [
+            ("leased", Bind::text(self.lease_key.clone())),
+            ("shard", Bind::Int(lease.shard.index.into())),
+            ("shards", Bind::Int(lease.shard.count.into())),
+            ("owner", Bind::text(lease.owner.clone())),
+            ("epoch", Bind::Int(epoch)),
+        ]
+    }
+
     /// Notes it in the statement that sees the lease: who asks for it meanwhile waits for what is noted.
     async fn note(
         &self,
@@ -207,16 +219,9 @@ impl SqlOutbox {
         about: About,
     ) -> Result<(), StoreError> {
         let short = |text: Option<String>, bytes| text.map(|text| shortened(&text, bytes));
-        let values = [
+        let mut values = self.leased(lease).to_vec();
+        values.extend([
             self.outbox(),
-            ("leased", Bind::text(self.lease_key.clone())),
-            ("shard", Bind::Int(lease.shard.index.into())),
-            ("shards", Bind::Int(lease.shard.count.into())),
-            ("owner", Bind::text(lease.owner.clone())),
-            (
-                "epoch",
-                Bind::Int(i64::try_from(lease.epoch).unwrap_or(i64::MAX)),
-            ),
             ("row_id", Bind::text(row_text(self.id_kind, row))),
             ("state", Bind::Int(state)),
             ("attempts", Bind::Int(attempts.into())),
@@ -231,7 +236,7 @@ impl SqlOutbox {
                 Bind::text(shortened(&about.destination, 256)),
             ),
             ("event_key", Bind::Text(short(about.key, KEY_BYTES_MAX))),
-        ];
+        ]);
         match self
             .change_notes(&self.statements.notes.note, &values)
             .await?
@@ -271,8 +276,9 @@ impl SqlOutbox {
             if let Some(about) = about.remove(&burial.row) {
                 // A note that began as a failure says nothing of its row; it makes room for one that does.
                 let list = row_text_list(self.id_kind, &[burial.row]);
-                let values = [self.outbox(), ("list", list)];
-                self.change_notes(&self.statements.notes.forget_failures, &values)
+                let mut values = self.leased(lease).to_vec();
+                values.extend([self.outbox(), ("list", list)]);
+                self.change_notes(&self.statements.notes.make_room, &values)
                     .await?;
                 let what = (burial.row, burial.attempts, &*burial.reason);
                 self.note(lease, DEAD, what, about).await?;

@@ -2,7 +2,7 @@
 
 use super::columns::{self, ColumnMapping, Columns, IdKind, Shape};
 use super::statements::{Statements, Table, quoted, quoted_table};
-use super::{SqlOutbox, watch};
+use super::{SqlOutbox, watch, zone};
 use crate::database::Database;
 use crate::dialect::Kind;
 use crate::driver::Bind;
@@ -70,7 +70,7 @@ impl SqlOutbox {
     ///
     /// **Errors**: everything under which events would be lost, inverted or stuck is refused here, before a row is touched: a missing table or column, a
     /// missing privilege with its GRANT, ids that are handed out in blocks, ids that SQLite gives twice, an isolation level that would block producers, tables
-    /// of a newer program.
+    /// of a newer program, a server that is too old.
     pub async fn open(
         database: Database,
         options: OutboxOptions,
@@ -78,6 +78,7 @@ impl SqlOutbox {
         chance: &dyn Chance,
     ) -> Result<Self, StoreError> {
         check_name(&options.table)?;
+        database.verified().await?;
         let (columns, id_kind) = columns_of(&database, &options).await?;
         if columns.shape == Shape::Tidings {
             schema::installed(&database, Part::Outbox).await?;
@@ -152,7 +153,10 @@ async fn columns_of(
             remedy: "tidings outbox migrate, or name the table".to_owned(),
         });
     }
-    columns::understand(&options.table, &described, options.shape, &options.mapping)
+    let (table, mapping) = (&options.table, &options.mapping);
+    let (mut columns, id_kind) = columns::understand(table, &described, options.shape, mapping)?;
+    columns.created_at_zone = zone::of_mapping(database, table, mapping, &columns).await?;
+    Ok((columns, id_kind))
 }
 
 /// How the sidecar tables call the right to relay an outbox.

@@ -1,6 +1,7 @@
 //! The statements of one outbox, made once when it is opened: templates of `sql/store/`, filled with what its columns mean.
 
 use super::columns::{Column, Columns, IdKind, Shape};
+use super::zone;
 use crate::dialect::{Dialect, Kind};
 use crate::statement::Statement;
 use tidings_core::event_type::INTERNAL_PREFIX;
@@ -37,6 +38,8 @@ pub(super) struct NoteStatements {
     /// Rows that are not read, and the keys behind dead ones; for a state in another database.
     pub(super) withheld: Statement,
     pub(super) forget_failures: Statement,
+    /// Forgets a failure for who holds the lease, and is about to give the row up.
+    pub(super) make_room: Statement,
     pub(super) revive: Statement,
     pub(super) revive_all: Statement,
     pub(super) discard: Statement,
@@ -130,6 +133,9 @@ impl NoteStatements {
             ),
             forget_failures: make(
                 "DELETE FROM tidings_relay_note WHERE outbox = :outbox AND state = 0 AND row_id IN ({texts})",
+            ),
+            make_room: make(
+                "DELETE FROM tidings_relay_note WHERE outbox = :outbox AND state = 0 AND row_id IN ({texts}) AND EXISTS (SELECT 1 FROM tidings_relay_lease AS l WHERE l.outbox = :leased AND l.shard = :shard AND l.shards = :shards AND l.owner = :owner AND l.epoch = :epoch AND l.expires_at_us >= {now})",
             ),
             revive: make(
                 "DELETE FROM tidings_relay_note WHERE outbox = :outbox AND state = 1 AND row_id IN ({texts})",
@@ -227,7 +233,7 @@ impl Table<'_> {
             ("payload", payload),
             ("payload_bytes", payload_bytes),
             ("headers", text(&columns.headers)),
-            ("created_us", self.micros(columns.created_at.as_ref())),
+            ("created_us", self.created()),
             ("correlation_id", text(&columns.correlation_id)),
             ("causation_id", text(&columns.causation_id)),
             ("source", text(&columns.source)),
@@ -295,6 +301,16 @@ impl Table<'_> {
         }
     }
 
+    /// When a row was written, in microseconds since 1970.
+    fn created(&self) -> String {
+        match (&self.columns.created_at, &self.columns.created_at_zone) {
+            (Some(column), Some(zone)) => {
+                zone::micros(self.dialect.kind, &self.column(column), zone)
+            }
+            (column, _) => self.micros(column.as_ref()),
+        }
+    }
+
     /// A column of a time, in microseconds since 1970.
     fn micros(&self, column: Option<&Column>) -> String {
         let Some(column) = column else {
@@ -359,7 +375,7 @@ impl Table<'_> {
 
     /// When a row was marked; rows that somebody marked by hand do not say, and count from when they were written.
     fn marked_at(&self) -> String {
-        let created = self.micros(self.columns.created_at.as_ref());
+        let created = self.created();
         let marked = self.micros(self.columns.sent_at.as_ref());
         format!("COALESCE({marked}, {created})")
     }

@@ -122,13 +122,14 @@ async fn heard(
         let Some(listener) = &mut *held else {
             continue;
         };
-        match listener.recv().await {
-            Ok(_) => {
+        match listener.try_recv().await {
+            Ok(Some(_)) => {
                 // What came together is one hint.
                 while listener.next_buffered().is_some() {}
                 return;
             }
-            Err(_) => *held = None,
+            // The connection is lost.
+            Ok(None) | Err(_) => *held = None,
         }
     }
 }
@@ -136,6 +137,8 @@ async fn heard(
 #[cfg(feature = "postgres")]
 async fn listen(pool: &sqlx::PgPool) -> Result<sqlx::postgres::PgListener, sqlx::Error> {
     let mut listener = sqlx::postgres::PgListener::connect_with(pool).await?;
+    // It would open a lost connection anew before it tells of it; whoever gave up waiting meanwhile would never hear of the loss.
+    listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     Ok(listener)
 }

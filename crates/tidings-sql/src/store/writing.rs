@@ -21,6 +21,7 @@ pub(crate) async fn check_writing(
         unordered: config.unordered,
         ..OutboxOptions::default()
     };
+    database.verified().await?;
     // Without a privilege MySQL does not show the columns: the insert tells better what is wrong.
     let inserts = try_insert(database, table, access).await;
     if let Err(StoreError::TableMissing { .. } | StoreError::PrivilegeMissing { .. }) = &inserts {

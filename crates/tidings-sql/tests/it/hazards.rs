@@ -171,7 +171,7 @@ async fn an_id_is_not_given_twice_after_its_row_was_deleted() {
 /// Nothing may be cleaned up below the snapshot; a reading from the floor on steps over it.
 #[tokio::test]
 async fn a_reading_from_the_floor_does_not_visit_dead_rows_of_a_held_snapshot() {
-    let Some((place, store)) = made(Kind::Postgres, "held_snapshot").await else {
+    let Some((place, _)) = made(Kind::Postgres, "held_snapshot").await else {
         return;
     };
     let Pool::Postgres(pool) = place.database.pool() else {
@@ -188,14 +188,36 @@ async fn a_reading_from_the_floor_does_not_visit_dead_rows_of_a_held_snapshot() 
         .unwrap();
     place.run("DELETE FROM outbox WHERE id <= 19990").await;
     place.run("VACUUM outbox").await;
-    let visited = async |condition: &str| {
-        let sql = format!(
-            "EXPLAIN (ANALYZE, BUFFERS) SELECT id FROM outbox WHERE NOT sent {condition} ORDER BY id LIMIT 500"
-        );
-        let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-            .fetch_all(pool)
+    // One connection, so that its prepared statements are those of the store.
+    let one = sqlx::postgres::PgPoolOptions::new().max_connections(1);
+    let one = one
+        .connect_with((*pool.connect_options()).clone())
+        .await
+        .unwrap();
+    let database = Database::from_pool(Pool::Postgres(one.clone()), "one");
+    let store = open(&database, OutboxOptions::default()).await.unwrap();
+    let floored = UnsentQuery {
+        floor: Some(tidings_core::store::RowId(19_990)),
+        ..everything()
+    };
+    for query in [&everything(), &floored] {
+        assert_eq!(store.unsent(query).await.unwrap().rows.len(), 10);
+    }
+
+    let sql = "SELECT CAST(name AS text), statement, CAST(parameter_types AS text[]) FROM pg_prepared_statements WHERE statement LIKE '%oldest_open%' AND statement NOT LIKE '%pg_prepared%' ORDER BY statement LIKE '%\"id\" > $%'";
+    let prepared: Vec<(String, String, Vec<String>)> =
+        sqlx::query_as(sql).fetch_all(&one).await.unwrap();
+    let mut plans = Vec::new();
+    for (name, statement, types) in &prepared {
+        let values = values_of(statement, types);
+        let sql = format!("EXPLAIN (ANALYZE, BUFFERS) EXECUTE {name} ({values})");
+        let plan = sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .fetch_all(&one)
             .await
             .unwrap();
+        plans.push(plan.iter().map(|row| row.get(0)).collect::<Vec<String>>());
+    }
+    let visited = |plan: &[String]| {
         // The first line tells of the whole plan: `Buffers: shared hit=3 read=1`.
         let buffers = plan.iter().find(|line| line.contains("Buffers:")).unwrap();
         let numbers = buffers
@@ -204,17 +226,35 @@ async fn a_reading_from_the_floor_does_not_visit_dead_rows_of_a_held_snapshot() 
         numbers.sum::<u64>()
     };
 
-    let (whole, floored) = (visited("").await, visited("AND id > 19990").await);
-
+    let [whole, floored] = &plans[..] else {
+        panic!("the store reads by two statements: {prepared:?}");
+    };
+    let text = floored.join("\n");
+    assert!(text.contains("Index Scan using outbox_pkey"), "{text}");
+    assert!(text.contains("Index Cond: (id > "), "{text}");
+    let (whole, floored) = (visited(whole), visited(floored));
     assert!(
         floored * 10 < whole,
-        "{floored} blocks from the floor on, {whole} without it"
+        "{floored} blocks from the floor on, {whole} without it: {text}"
     );
-    let query = UnsentQuery {
-        floor: Some(tidings_core::store::RowId(19_990)),
-        ..everything()
+}
+
+/// What a statement that reads up to 500 rows is executed with, the last dead row as its floor and nothing left out.
+fn values_of(statement: &str, types: &[String]) -> String {
+    // The number of the value that follows these words.
+    let number = |words: &str| {
+        let digits = statement.split(words).nth(1)?;
+        let digits = digits.split(|letter: char| !letter.is_ascii_digit()).next();
+        digits?.parse::<usize>().ok()
     };
-    assert_eq!(store.unsent(&query).await.unwrap().rows.len(), 10);
+    let (floor, limit) = (number("\"id\" > $"), number("LIMIT $"));
+    let values = types.iter().zip(1..).map(|(kind, at)| match kind.as_str() {
+        "text" => "'[]'",
+        _ if Some(at) == floor => "19990",
+        _ if Some(at) == limit => "500",
+        _ => "1",
+    });
+    values.collect::<Vec<_>>().join(", ")
 }
 
 /// An operator sees how much is kept, and whose session keeps it.

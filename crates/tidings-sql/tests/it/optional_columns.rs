@@ -235,3 +235,67 @@ async fn a_version_may_be_a_decimal_number() {
         assert_eq!(versions.collect::<Vec<_>>(), [4, 1], "{kind:?}");
     }
 }
+
+/// The hour that a clock on the wall shows says nothing without its zone.
+#[tokio::test]
+async fn times_that_do_not_say_their_zone_are_read_in_the_one_that_the_mapping_names() {
+    const NOON: i64 = 1_782_907_200_000_000;
+    const HOUR: i64 = 3_600_000_000;
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "columns_zone").await else {
+            continue;
+        };
+        let (times, id) = match kind {
+            Kind::Postgres => ("TIMESTAMP", "bigserial PRIMARY KEY"),
+            Kind::MySql => ("DATETIME(6)", "BIGINT AUTO_INCREMENT PRIMARY KEY"),
+            _ => ("TEXT", "INTEGER PRIMARY KEY AUTOINCREMENT"),
+        };
+        let table = format!(
+            "CREATE TABLE outbox (id {id}, event_type VARCHAR(99), payload TEXT, created_at {times}, sent BOOLEAN)"
+        );
+        place.run(&table).await;
+        // In Berlin; ten o'clock in UTC.
+        let insert = "INSERT INTO outbox (event_type, payload, created_at, sent) VALUES ('order.placed', '{}', '2026-07-01 12:00:00', false)";
+        place.run(insert).await;
+        let zone = |text: &str| ColumnMapping {
+            created_at_zone: Some(text.to_owned()),
+            ..ColumnMapping::default()
+        };
+
+        for (text, expected) in [
+            ("UTC", NOON),
+            ("+02:00", NOON - 2 * HOUR),
+            ("-05:30", NOON + HOUR * 11 / 2),
+        ] {
+            let rows = rows(&place, zone(text)).await;
+            assert_eq!(rows[0].created_at.as_micros(), expected, "{kind:?} {text}");
+        }
+        let refused = |text: &'static str| {
+            let options = OutboxOptions {
+                mapping: zone(text),
+                ..OutboxOptions::default()
+            };
+            let database = &place.database;
+            async move { open(database, options).await.unwrap_err().to_string() }
+        };
+        if kind == Kind::Postgres {
+            let rows = rows(&place, zone("Europe/Berlin")).await;
+            assert_eq!(rows[0].created_at.as_micros(), NOON - 2 * HOUR);
+        }
+        for (text, words) in [
+            ("x'y", "no time zone"),
+            ("+99:00", "no time zone"),
+            ("Mars/Base", "know"),
+        ] {
+            let error = refused(text).await;
+            assert!(
+                error.contains(text) && error.contains(words),
+                "{kind:?}: {error}"
+            );
+        }
+        let sql = "ALTER TABLE outbox DROP COLUMN created_at; ALTER TABLE outbox ADD COLUMN created_at BIGINT";
+        place.run(sql).await;
+        let error = refused("UTC").await;
+        assert!(error.contains("leave it out"), "{kind:?}: {error}");
+    }
+}

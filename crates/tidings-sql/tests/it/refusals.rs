@@ -1,9 +1,11 @@
 //! What is refused before any damage.
 
 use crate::place::{KINDS, Place, open};
-use tidings_core::store::OutboxStore;
+use tidings_core::store::{OutboxStore, StoreError};
 use tidings_sql::schema::{self, Part};
-use tidings_sql::{ColumnMapping, Database, DatabaseOptions, Kind, OutboxOptions, Pool};
+use tidings_sql::{
+    ColumnMapping, Database, DatabaseOptions, Failures, Inbox, Kind, OutboxOptions, Pool,
+};
 use tidings_testkit::database::{Server, TestDatabase};
 
 #[tokio::test]
@@ -39,6 +41,96 @@ async fn tables_of_a_newer_program_are_not_relayed() {
             .unwrap_err();
 
         assert_eq!(error.code().as_str(), "TD0075", "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_inbox_and_failures_of_a_newer_program_are_not_opened() {
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "newer_inbox").await else {
+            continue;
+        };
+        schema::migrate(&place.database, &Part::ALL).await.unwrap();
+        let inbox = async || Inbox::open(&place.database).await;
+        let failures = async || Failures::open(&place.database).await;
+        inbox().await.unwrap();
+        failures().await.unwrap();
+
+        place
+            .run("UPDATE tidings_schema SET version = 99 WHERE part = 'inbox'")
+            .await;
+        let newer = inbox().await.unwrap_err();
+        failures().await.unwrap();
+        place
+            .run("UPDATE tidings_schema SET version = 99 WHERE part = 'failure'")
+            .await;
+        let newer_too = failures().await.unwrap_err();
+
+        for error in [newer, newer_too] {
+            let found = match &error {
+                StoreError::SchemaNewer { found, .. } => *found,
+                other => panic!("{kind:?}: {other}"),
+            };
+            assert_eq!(found, 99, "{kind:?}");
+        }
+    }
+}
+
+/// Programs that write by SQL of their own are held to what the relay can read, as far as the database is able to.
+#[tokio::test]
+async fn plain_sql_that_writes_no_json_is_refused_or_its_row_is_no_event_and_holds_nobody_up() {
+    for kind in KINDS {
+        let Some(place) = Place::fresh(kind, "no_json").await else {
+            continue;
+        };
+        schema::migrate(&place.database, &Part::ALL).await.unwrap();
+        let store = open(&place.database, OutboxOptions::default())
+            .await
+            .unwrap();
+        let write = async |columns: &str, values: &str| {
+            let sql = format!(
+                "INSERT INTO outbox (event_type, {columns}) VALUES ('order.placed', {values})"
+            );
+            place.try_run(&sql).await
+        };
+        let bytes = match kind {
+            Kind::Postgres => "'\\x7b7d'",
+            _ => "x'7b7d'",
+        };
+
+        for payload in ["{broken", "total=5", "{\"a\": 1,}", "NaN", ""] {
+            let refused = write("payload", &format!("'{payload}'")).await;
+            assert!(refused.is_err(), "{kind:?}: {payload:?} is a payload");
+        }
+        let two = write("payload, payload_bytes", &format!("'{{}}', {bytes}")).await;
+        assert!(two.is_err(), "{kind:?}: a row has two payloads");
+        let of_no_type = place
+            .try_run("INSERT INTO outbox (payload) VALUES ('{}')")
+            .await;
+        assert!(of_no_type.is_err(), "{kind:?}: an event has no type");
+        // What the database lets pass, the row is told for.
+        let mut faults = 0;
+        for headers in ["[1]", "{broken", "{\"version\": \"two\"}"] {
+            let written = write("payload, headers", &format!("'{{}}', '{headers}'")).await;
+            let is_refused = kind == Kind::Postgres && headers == "{broken";
+            assert_eq!(written.is_err(), is_refused, "{kind:?}: {headers:?}");
+            faults += usize::from(!is_refused);
+        }
+        write("payload", "'{\"n\": 1}'").await.unwrap();
+        write("payload_bytes", bytes).await.unwrap();
+
+        let query = tidings_testkit::conformance::store::everything();
+        let rows = store.unsent(&query).await.unwrap().rows;
+        let (faulty, good) = rows.split_at(faults);
+        for row in faulty {
+            let fault = row.content.as_ref().unwrap_err();
+            assert!(fault.reason.contains("its headers"), "{}", fault.reason);
+        }
+        let payloads = good
+            .iter()
+            .map(|row| row.content.as_ref().unwrap().payload_bytes());
+        let payloads: Vec<&[u8]> = payloads.collect();
+        assert_eq!(payloads, [b"{\"n\": 1}".as_slice(), b"{}"], "{kind:?}");
     }
 }
 

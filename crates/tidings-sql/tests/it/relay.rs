@@ -90,9 +90,13 @@ struct Shop {
 
 impl Shop {
     async fn new(kind: tidings_sql::Kind, test: &str) -> Option<Self> {
+        Self::with(kind, test, OutboxOptions::default()).await
+    }
+
+    async fn with(kind: tidings_sql::Kind, test: &str, options: OutboxOptions) -> Option<Self> {
         let place = Place::fresh(kind, test).await?;
         schema::migrate(&place.database, &Part::ALL).await.unwrap();
-        let store = place::open(&place.database, OutboxOptions::default()).await;
+        let store = place::open(&place.database, options).await;
         Some(Self {
             place,
             store: Arc::new(store.unwrap()),
@@ -221,6 +225,51 @@ async fn connections_that_are_cut_again_and_again_lose_nothing_and_keep_the_orde
     shop.finished(&relay).await;
 
     shop.assert_all_in_order(1_000).await;
+}
+
+/// What was notified while nobody listened is lost, and polling makes it good.
+#[tokio::test]
+async fn a_relay_whose_listener_is_ended_polls_on_and_listens_again() {
+    let listening = OutboxOptions {
+        listen: true,
+        ..OutboxOptions::default()
+    };
+    let kind = tidings_sql::Kind::Postgres;
+    let Some(shop) = Shop::with(kind, "relay_listener", listening).await else {
+        return;
+    };
+    let listener = async || {
+        let end = shop.clock.elapsed() + DEADLINE;
+        loop {
+            let pid = "SELECT CAST(COALESCE(MAX(pid), 0) AS bigint) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'";
+            let pid = shop.place.number(pid).await;
+            if pid > 0 {
+                return pid;
+            }
+            assert!(shop.clock.elapsed() < end, "nobody listens");
+        }
+    };
+    let sent = async |payload: &str| {
+        shop.until(payload, || {
+            shop.recorder.payloads().iter().any(|sent| sent == payload)
+        })
+        .await;
+    };
+    let relay = shop.start(false);
+    let first = listener().await;
+
+    let ended = format!("SELECT pg_terminate_backend({first}, 30000)");
+    shop.place.run(&ended).await;
+    shop.insert(0..1, 1).await;
+    sent("0").await;
+    let second = listener().await;
+    shop.insert(1..2, 1).await;
+    shop.place.run("NOTIFY tidings_outbox").await;
+    sent("1").await;
+    let metrics = relay.drain(DEADLINE).await.unwrap();
+
+    assert_ne!(first, second);
+    assert_eq!((metrics.relayed(), metrics.store_failures), (2, 0));
 }
 
 #[tokio::test]

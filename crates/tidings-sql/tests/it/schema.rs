@@ -2,7 +2,9 @@
 
 use crate::place::{KINDS, Place};
 use tidings_sql::schema::{self, Part};
-use tidings_sql::{Connection, Database, DatabaseOptions, Kind, Pool, assume_in_transaction};
+use tidings_sql::{
+    Connection, Database, DatabaseOptions, Failures, Kind, Pool, assume_in_transaction,
+};
 
 #[tokio::test]
 async fn the_tables_are_made_once_and_by_two_processes_at_the_same_time() {
@@ -39,6 +41,16 @@ async fn tables_of_the_first_version_get_what_came_later_and_keep_what_they_hold
         schema::migrate(&place.database, &parts).await.unwrap();
         // As the first version left it.
         place.run("DROP TABLE tidings_circuit").await;
+        place.run("DROP TABLE tidings_leader").await;
+        if kind != Kind::Sqlite {
+            let refused = Failures::open(&place.database).await.unwrap_err();
+            let refused = refused.to_string();
+            let tells = |words| refused.contains(words);
+            assert!(
+                tells("tidings_leader") && tells("tidings dlq migrate"),
+                "{refused}"
+            );
+        }
         let set_back = "UPDATE tidings_schema SET version = 1 WHERE part = 'failure'";
         place.run(set_back).await;
         let group =
@@ -51,6 +63,7 @@ async fn tables_of_the_first_version_get_what_came_later_and_keep_what_they_hold
         assert_eq!(place.number(circuits).await, 0, "{kind:?}");
         let groups = "SELECT COUNT(*) FROM tidings_group";
         assert_eq!(place.number(groups).await, 1, "{kind:?}");
+        Failures::open(&place.database).await.unwrap();
     }
 }
 

@@ -1,9 +1,12 @@
 //! What an application is told of its outbox when it starts.
 
-use crate::place::{Counting, KINDS, Place, clock};
+use crate::place::{Counting, KINDS, Place, clock, open};
 use tidings_core::store::StoreError;
 use tidings_sql::schema::{self, Part};
-use tidings_sql::{Database, DatabaseOptions, Kind, Outbox, OutboxConfig, Pool, Shape};
+use tidings_sql::{
+    Alerts, Database, DatabaseOptions, Failures, Inbox, Kind, Outbox, OutboxConfig, OutboxOptions,
+    Pool, Schedules, Shape,
+};
 use tidings_testkit::database::{Server, TestDatabase};
 
 fn outbox(config: OutboxConfig) -> Outbox {
@@ -72,6 +75,43 @@ async fn a_missing_table_one_of_somebody_else_and_a_newer_one_are_told_before_th
         let newer = verify(&place.database).await.unwrap_err();
         assert_eq!(newer.code().as_str(), "TD0075", "{newer}");
     }
+}
+
+/// A function of that name that stands before the server's own makes it an older one for whoever asks.
+#[tokio::test]
+async fn a_server_that_is_too_old_is_told_to_who_opened_the_connections_itself() {
+    let Some(place) = Place::fresh(Kind::Postgres, "verified_server").await else {
+        return;
+    };
+    schema::migrate(&place.database, &Part::ALL).await.unwrap();
+    place.run("CREATE FUNCTION public.current_setting(text) RETURNS text LANGUAGE sql AS $$ SELECT '12.22'::text $$").await;
+    place.run("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$").await;
+    let pool = sqlx::PgPool::connect(place.url()).await.unwrap();
+    let database = Database::from_pool(Pool::Postgres(pool), "the shop");
+
+    let refused = [
+        open(&database, OutboxOptions::default()).await.err(),
+        verify(&database).await.err(),
+        Inbox::open(&database).await.err(),
+        Inbox::open_to_look(&database).await.err(),
+        Failures::open(&database).await.err(),
+        Schedules::open(&database).await.err(),
+        Alerts::open(&database).await.err(),
+        schema::migrate(&database, &Part::ALL).await.err(),
+    ];
+
+    for (place, error) in refused.into_iter().enumerate() {
+        let error = error.unwrap_or_else(|| panic!("number {place} opens it"));
+        assert_eq!(error.code().as_str(), "TD0074", "{place}: {error}");
+        let text = error.to_string();
+        for said in ["the shop", "PostgreSQL 12.22", "PostgreSQL 13.0.0 or newer"] {
+            assert!(text.contains(said), "{place}: {text}");
+        }
+    }
+    place
+        .run("DROP FUNCTION public.current_setting(text)")
+        .await;
+    Inbox::open(&database).await.unwrap();
 }
 
 #[tokio::test]

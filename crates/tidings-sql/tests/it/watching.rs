@@ -72,6 +72,30 @@ async fn postgres_tells_of_commits_that_another_process_notifies() {
     }
 }
 
+/// Nobody knows what was notified while nobody listened.
+#[tokio::test]
+async fn a_listener_that_is_ended_is_a_hint_and_the_next_one_hears_again() {
+    let Some((place, store)) = made(Kind::Postgres, "listener_ended").await else {
+        return;
+    };
+    let ended = "SELECT COUNT(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %') AS ended";
+    store.watch().expect("it listens").await;
+
+    let mut watch = store.watch().expect("it listens");
+    let early = futures_util::poll!(&mut watch);
+    assert!(early.is_pending(), "nothing has happened");
+    assert_eq!(place.number(ended).await, 1);
+    let hint = tokio::time::timeout(LONG, watch).await;
+    hint.expect("the loss is a hint");
+
+    let mut watch = store.watch().expect("it listens");
+    let early = futures_util::poll!(&mut watch);
+    assert!(early.is_pending(), "nothing has happened");
+    place.run("NOTIFY tidings_outbox").await;
+    let hint = tokio::time::timeout(LONG, watch).await;
+    hint.expect("it listens again");
+}
+
 /// However many commit within its interval, other processes are told once at its beginning and once at its end.
 #[tokio::test]
 async fn a_thousand_commits_within_the_interval_are_two_notifications() {

@@ -85,7 +85,7 @@ impl FailureStore for BuggyFailures {
         &'a self,
         group: &'a str,
         changes: &'a [FailureChange],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<usize>, StoreError>> {
         Box::pin(async move {
             let changed = changes.iter().filter_map(|change| self.changed(change));
             let changed: Vec<FailureChange> = changed.collect();

@@ -74,7 +74,7 @@ impl FailureStore for StateFailures {
         &'a self,
         group: &'a str,
         changes: &'a [FailureChange],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<usize>, StoreError>> {
         Box::pin(async move { self.opened().await?.apply(group, changes).await })
     }
 

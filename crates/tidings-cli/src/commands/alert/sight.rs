@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::outbox_arguments::Source;
 use std::sync::Arc;
 use tidings::Tidings;
-use tidings::broker::Admin;
+use tidings::broker::{Admin, BrokerError, GroupLag, GroupName};
 use tidings::core::BoxFuture;
 use tidings::core::store::{AlertStore, OutboxStore as _, StoreError};
 use tidings::flow::alert::{GroupSeen, OutboxSeen, Seen, Sight};
@@ -18,6 +18,8 @@ pub(super) struct Eyes {
     tidings: Tidings,
     store: Arc<dyn AlertStore>,
     outboxes: Vec<SqlOutbox>,
+    /// Groups of a broker that cannot list them.
+    named: Vec<GroupName>,
 }
 
 impl Eyes {
@@ -49,6 +51,7 @@ impl Eyes {
             tidings,
             store,
             outboxes,
+            named: arguments.consumer.clone(),
         })
     }
 
@@ -57,26 +60,45 @@ impl Eyes {
         admin: &dyn Admin,
         problems: &mut Vec<String>,
     ) -> Option<Vec<GroupSeen>> {
-        let groups = match admin.groups().await {
+        let mut seen = Vec::new();
+        let listed = match admin.groups().await {
             Ok(groups) => groups,
+            // Those that are named are looked at, and the other rules work.
+            Err(BrokerError::Unsupported { .. }) if self.named.is_empty() => return None,
+            Err(BrokerError::Unsupported { .. }) => Vec::new(),
             Err(error) => {
                 problems.push(format!("the groups: {error}"));
                 return None;
             }
         };
-        let mut seen = Vec::with_capacity(groups.len());
-        for group in groups {
-            match admin.lag(&group.name).await {
-                Ok(lag) => seen.push(GroupSeen::new(&group, lag)),
-                // It may have been removed meanwhile.
-                Err(tidings::broker::BrokerError::GroupUnknown { .. }) => {}
-                Err(error) => {
-                    problems.push(format!("the group {}: {error}", group.name));
-                    return None;
-                }
+        for group in &listed {
+            let lag = self.lag(admin, &group.name, problems).await?;
+            seen.extend(lag.map(|lag| GroupSeen::new(group, lag)));
+        }
+        for name in &self.named {
+            if listed.iter().all(|group| group.name != *name) {
+                let lag = self.lag(admin, name, problems).await?;
+                seen.extend(lag.map(|lag| GroupSeen::named(name, lag)));
             }
         }
         Some(seen)
+    }
+
+    /// How far a group is behind, or nothing where there is no such group: it may have been removed meanwhile, or not have begun. `None` where the broker does not answer.
+    async fn lag(
+        &self,
+        admin: &dyn Admin,
+        group: &GroupName,
+        problems: &mut Vec<String>,
+    ) -> Option<Option<GroupLag>> {
+        match admin.lag(group).await {
+            Ok(lag) => Some(Some(lag)),
+            Err(BrokerError::GroupUnknown { .. }) => Some(None),
+            Err(error) => {
+                problems.push(format!("the group {group}: {error}"));
+                None
+            }
+        }
     }
 
     async fn outboxes(&self, problems: &mut Vec<String>) -> Option<Vec<OutboxSeen>> {

@@ -1,14 +1,16 @@
 //! `tidings consumer pause`, `resume` and `skip`: a person's word to a group, kept in the store; the consumer that runs obeys at its next look.
 
-use crate::arguments::Global;
+use crate::arguments::{DATA_DEFAULT, Global};
 use crate::commands::dead_letter;
-use crate::dlq_arguments::{ConsumerPause, ConsumerSkip, LetterPlace};
+use crate::dlq_arguments::{ConsumerPause, ConsumerResume, ConsumerSkip, LetterPlace, Signature};
 use crate::failure::Failure;
 use crate::folder;
 use crate::output::{json, object};
 use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::Path;
 use tidings::Envelope;
-use tidings::broker::{LookUpBy, LookUpRequest, Reader as _};
+use tidings::broker::{Admin as _, GroupName, LookUpBy, LookUpRequest, Reader as _};
 use tidings::core::codes;
 use tidings::core::store::{
     DeadLetterStore as _, ForeignLetter, LaneId, LetterFilter, ParkedDelivery, ParkedId,
@@ -16,10 +18,14 @@ use tidings::core::store::{
 };
 use tidings::dead_letter::fingerprint;
 use tidings::flow::runtime::SystemClock;
+use tidings::log::LogReader;
 use tidings::sql::Failures;
 
 /// The cause of a dead letter whose event was passed over before anybody failed at it.
 const SKIPPED: &str = "skipped";
+
+/// How many groups are named at most where another one was meant.
+const GROUPS_NAMED_MAX: usize = 20;
 
 #[derive(Debug, Serialize)]
 struct Paused<'a> {
@@ -37,20 +43,34 @@ struct Skipped<'a> {
 }
 
 pub(crate) async fn pause(global: &Global, arguments: ConsumerPause) -> Result<(), Failure> {
-    set(global, arguments, true).await
+    let (group, place) = (&arguments.group, &arguments.place);
+    let failures = dead_letter::open(place).await?;
+    if !arguments.new_group {
+        let way = "; if it is new here, for example not begun yet, say so: --new-group";
+        check_known(&failures, place, group, way).await?;
+    }
+    set(global, &failures, group, true, &arguments.signature).await
 }
 
-pub(crate) async fn resume(global: &Global, arguments: ConsumerPause) -> Result<(), Failure> {
-    set(global, arguments, false).await
+pub(crate) async fn resume(global: &Global, arguments: ConsumerResume) -> Result<(), Failure> {
+    let (group, place) = (&arguments.group, &arguments.place);
+    let failures = dead_letter::open(place).await?;
+    check_known(&failures, place, group, "").await?;
+    set(global, &failures, group, false, &arguments.signature).await
 }
 
-async fn set(global: &Global, arguments: ConsumerPause, paused: bool) -> Result<(), Failure> {
-    let failures = dead_letter::open(&arguments.place).await?;
-    let mut operator = arguments.signature.operator();
+async fn set(
+    global: &Global,
+    failures: &Failures,
+    group: &GroupName,
+    paused: bool,
+    signature: &Signature,
+) -> Result<(), Failure> {
+    let mut operator = signature.operator();
     if operator.reason.is_empty() {
         operator.reason = format!("by {}", operator.actor);
     }
-    let group = arguments.group.as_str();
+    let group = group.as_str();
     let changed = failures.set_paused(group, paused, &operator).await?;
     let answer = Paused {
         consumer: group,
@@ -73,6 +93,7 @@ async fn set(global: &Global, arguments: ConsumerPause, paused: bool) -> Result<
 pub(crate) async fn skip(global: &Global, arguments: ConsumerSkip) -> Result<(), Failure> {
     let operator = arguments.signature.operator_with_reason()?;
     let failures = dead_letter::open(&arguments.place).await?;
+    check_known(&failures, &arguments.place, &arguments.group, "").await?;
     let (group, event_id) = (arguments.group.as_str(), arguments.event_id.as_str());
     let filter = LetterFilter {
         ids: vec![event_id.to_owned()],
@@ -98,6 +119,58 @@ pub(crate) async fn skip(global: &Global, arguments: ConsumerSkip) -> Result<(),
             format!("{event_id} was decided on already: tidings dlq show {event_id}")
         }
     })
+}
+
+/// Refuses a group that neither the log nor the store knows: where its name was mistyped, the group that is meant would go on while the person believes that it does not.
+async fn check_known(
+    failures: &Failures,
+    place: &LetterPlace,
+    group: &GroupName,
+    way: &str,
+) -> Result<(), Failure> {
+    let group = group.as_str();
+    let mut names = BTreeSet::new();
+    if let Some(log) = log(place)? {
+        let groups = log.groups().await?.into_iter();
+        names.extend(groups.map(|known| known.name.to_string()));
+    }
+    if names.contains(group) || failures.knows(group).await? {
+        return Ok(());
+    }
+    let dead = failures.tally(&LetterFilter::default(), i64::MIN).await?;
+    names.extend(dead.into_iter().map(|letters| letters.group));
+    let paused = failures.paused().await?.into_iter();
+    names.extend(paused.map(|paused| paused.group));
+    let asked = match &place.store.url {
+        Some(_) => failures.database().name().to_owned(),
+        None => place.data.folder.display().to_string(),
+    };
+    let known = known(&names);
+    Err(Failure::new(
+        codes::GROUP_UNKNOWN,
+        format!("there is no consumer group {group:?} in {asked}; {known}{way}"),
+    ))
+}
+
+/// Which groups may have been meant.
+fn known(names: &BTreeSet<String>) -> String {
+    let told = names.iter().take(GROUPS_NAMED_MAX).map(String::as_str);
+    let told = told.collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => "it names no other".to_owned(),
+        1..=GROUPS_NAMED_MAX => format!("it names {told}"),
+        count => format!("it names {told} and {} more", count - GROUPS_NAMED_MAX),
+    }
+}
+
+/// The log of the data folder; beside a shared store only of one that is named, which may keep no log.
+fn log(place: &LetterPlace) -> Result<Option<LogReader>, Failure> {
+    let folder = &place.data.folder;
+    match &place.store.url {
+        None => folder::read(folder).map(Some),
+        Some(_) if folder == Path::new(DATA_DEFAULT) => Ok(None),
+        Some(_) => Ok(folder::read(folder).ok()),
+    }
 }
 
 /// The delivery of an event that waits in the store, or stands on the log of the data folder.

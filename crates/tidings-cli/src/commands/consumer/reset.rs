@@ -3,7 +3,7 @@
 use super::listed;
 use crate::arguments::Global;
 use crate::commands::confirm::confirm;
-use crate::commands::dead_letter::actions;
+use crate::commands::dead_letter::actions::{Done, Record};
 use crate::commands::outbox::source;
 use crate::consumer_arguments::ConsumerReset;
 use crate::failure::Failure;
@@ -71,9 +71,10 @@ async fn in_folder<'a>(
     }
     if !arguments.dry_run {
         ask(global, arguments, &reset)?;
+        let record = Record::open(&arguments.place, &arguments.store).await?;
         let moved = reader.seek(name, arguments.to.0).await?;
         reset.to = Some(moved.unwrap_or(aim).0);
-        record(arguments, &reset).await;
+        note(record, arguments, &reset).await;
     }
     Ok(reset)
 }
@@ -110,20 +111,21 @@ async fn on_broker<'a>(
         return Ok(reset);
     }
     ask(global, arguments, &reset)?;
+    let record = Record::open(&arguments.place, &arguments.store).await?;
     let moved = admin.seek(name, arguments.to.0).await?;
     reset.to = moved.map(number);
-    record(arguments, &reset).await;
+    note(record, arguments, &reset).await;
     Ok(reset)
 }
 
-async fn record(arguments: &ConsumerReset, reset: &Reset<'_>) {
+async fn note(record: Record, arguments: &ConsumerReset, reset: &Reset<'_>) {
     let detail = serde_json::json!({ "from": reset.from, "to": reset.to });
-    let done = actions::Done {
+    let done = Done {
         action: "reset",
         group: reset.consumer,
         detail: detail.to_string(),
     };
-    actions::record(&arguments.place, &done, &arguments.signature).await;
+    record.note(&done, &arguments.signature).await;
 }
 
 fn ask(global: &Global, arguments: &ConsumerReset, reset: &Reset<'_>) -> Result<(), Failure> {

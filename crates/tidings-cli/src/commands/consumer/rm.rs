@@ -2,7 +2,7 @@
 
 use crate::arguments::Global;
 use crate::commands::confirm::confirm;
-use crate::commands::dead_letter::actions;
+use crate::commands::dead_letter::actions::{Done, Record};
 use crate::consumer_arguments::ConsumerRm;
 use crate::failure::Failure;
 use crate::output::talk;
@@ -16,13 +16,14 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRm) -> Result<(), Fa
         arguments.group, lag.events
     );
     confirm(global, arguments.yes, &question)?;
+    let record = Record::open(&arguments.place, &arguments.store).await?;
     admin.remove(&arguments.group).await?;
-    let done = actions::Done {
+    let done = Done {
         action: "rm",
         group: arguments.group.as_str(),
         detail: "{}".to_owned(),
     };
-    actions::record(&arguments.place, &done, &arguments.signature).await;
+    record.note(&done, &arguments.signature).await;
     talk(
         global.quiet,
         format_args!(

@@ -59,6 +59,9 @@ pub(crate) async fn run(global: &Global, arguments: ConsumerRun) -> Result<ExitC
     if let Some(policy) = failing.on_failure {
         builder = builder.on_failure(policy.into());
     }
+    if let Some(version) = &arguments.code_version {
+        builder = builder.code_version(version);
+    }
     if let Some(url) = &failing.store.url {
         let database = Database::open(url, &DatabaseOptions::default()).await?;
         builder = builder.failures(Failures::open(&database).await?);

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::folder;
 use crate::output::{List, json, talk};
 use crate::place::Place;
+use crate::store_arguments::SharedStore;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings::core::store::OperatorAction;
@@ -71,33 +72,57 @@ pub(crate) struct Done<'a> {
     pub(crate) detail: String,
 }
 
-/// Records what was done to a group. It is done whether that succeeds or not, so that a failure is only told.
-pub(crate) async fn record(place: &Place, done: &Done<'_>, signature: &Signature) {
-    let recorded = async {
-        let Some(folder) = place.notes()? else {
-            return Err(Failure::usage("no --data DIR says where"));
+/// Where it is recorded what a person does to groups on their broker.
+pub(crate) struct Record {
+    place: Place,
+    shared: Option<Failures>,
+}
+
+impl Record {
+    /// Opens the shared store, so that one which cannot be used is told before anything is done.
+    pub(crate) async fn open(place: &Place, store: &SharedStore) -> Result<Self, Failure> {
+        let shared = match &store.url {
+            Some(url) => Some(Failures::open(&source::database(url, false).await?).await?),
+            None => None,
+        };
+        let place = place.clone();
+        Ok(Self { place, shared })
+    }
+
+    /// The shared store, or that of the data folder, which is made where it is missing.
+    async fn store(self) -> Result<Failures, Failure> {
+        if let Some(shared) = self.shared {
+            return Ok(shared);
+        }
+        let Some(folder) = self.place.notes()? else {
+            return Err(Failure::usage(
+                "neither --store URL nor --data DIR says where",
+            ));
         };
         let database = source::file(&folder::state(&folder), true).await?;
         schema::migrate(&database, &Part::ALL).await?;
-        let action = ActionRecord {
-            action: done.action,
-            group: Some(done.group),
-            target: done.group,
-            operator: &signature.operator(),
-            detail: &done.detail,
+        Ok(Failures::open(&database).await?)
+    }
+
+    /// Records what was done to a group. It is done whether that succeeds or not, so that a failure is only told.
+    pub(crate) async fn note(self, done: &Done<'_>, signature: &Signature) {
+        let recorded = async {
+            let action = ActionRecord {
+                action: done.action,
+                group: Some(done.group),
+                target: done.group,
+                operator: &signature.operator(),
+                detail: &done.detail,
+            };
+            let store = self.store().await?;
+            Ok::<_, Failure>(store.record_action(&action).await?)
         };
-        Ok::<_, Failure>(
-            Failures::open(&database)
-                .await?
-                .record_action(&action)
-                .await?,
-        )
-    };
-    if let Err(failure) = recorded.await {
-        let message = failure.message();
-        talk(
-            false,
-            format_args!("warning: who did it and why is not recorded: {message}"),
-        );
+        if let Err(failure) = recorded.await {
+            let message = failure.message();
+            talk(
+                false,
+                format_args!("warning: who did it and why is not recorded: {message}"),
+            );
+        }
     }
 }

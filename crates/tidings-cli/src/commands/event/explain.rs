@@ -4,13 +4,14 @@ use super::known::{Asked, Sources, scan};
 use crate::arguments::{EventExplain, Global};
 use crate::failure::Failure;
 use crate::output::{List, json, talk};
+use crate::place::state_url;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
 use tidings::broker::Position;
 use tidings::core::codes;
-use tidings::flow::explain::{Whereabouts, explain};
-use tidings::{Pattern, Timestamp};
+use tidings::flow::explain::{Whereabouts, explain, word};
+use tidings::{Location, Pattern, Timestamp};
 
 /// Where the event is in one group, as programs read it.
 #[derive(Serialize)]
@@ -79,7 +80,9 @@ pub(crate) async fn run(global: &Global, arguments: EventExplain) -> Result<(), 
         let by_group = by_group.filter(|_| !asked.is_copy());
         let caused = by_group.map(Vec::as_slice).unwrap_or_default();
         known.effect_after = caused.iter().map(|caused| caused.after).min();
-        let row = row(asked, group, &explain(known), caused);
+        let whereabouts = explain(known);
+        let next = next(&arguments, &whereabouts, group, event_id)?;
+        let row = row(asked, group, &whereabouts, caused, next);
         list.row(|| json(&row), || cells(&row, caused, what.key.is_some()))?;
     }
     if list.finish()? == 0 {
@@ -99,6 +102,7 @@ fn row<'a>(
     group: &'a str,
     whereabouts: &Whereabouts,
     caused: &'a [Caused],
+    next: Option<String>,
 ) -> Row<'a> {
     let event_id = asked.envelope.event_id();
     let (attempt, attempts_max) = match whereabouts {
@@ -121,8 +125,33 @@ fn row<'a>(
             _ => None,
         },
         caused: caused.iter().map(|caused| &*caused.event_id).collect(),
-        next: whereabouts.next_command(group, event_id),
+        next,
     }
+}
+
+/// The command to run next, in the place in which this one looked.
+fn next(
+    arguments: &EventExplain,
+    whereabouts: &Whereabouts,
+    group: &str,
+    event_id: &str,
+) -> Result<Option<String>, Failure> {
+    let Some(command) = whereabouts.next_command(group, event_id) else {
+        return Ok(None);
+    };
+    let EventExplain {
+        typed,
+        place,
+        store,
+        ..
+    } = arguments;
+    let flags = match whereabouts {
+        Whereabouts::DeadLettered { .. }
+        | Whereabouts::Paused { .. }
+        | Whereabouts::Retrying { .. } => typed.flags_of_letters(place, store)?,
+        _ => typed.flags(),
+    };
+    Ok(Some(command + &flags))
 }
 
 /// What an empty list means.
@@ -130,13 +159,28 @@ fn nothing(arguments: &EventExplain, events: &[Asked]) -> String {
     let place = place(arguments);
     match &arguments.what.key {
         Some(key) if events.is_empty() => format!(
-            "no event in {place} has the key {key:?}; its newest events may wait beside the owner: tidings outbox status"
+            "no event in {place} has the key {key:?}; its newest events may wait beside the owner{}",
+            look_beside(arguments)
         ),
         Some(key) if !arguments.all => format!(
             "nothing of {key:?} is open: every group is done with each of its {} events; --all shows them",
             events.len()
         ),
-        _ => "no such group has ever worked here: tidings consumer ls".to_owned(),
+        _ => format!(
+            "no such group has ever worked here: tidings consumer ls{}",
+            arguments.typed.flags()
+        ),
+    }
+}
+
+/// How to look at what waits beside the owner of a folder.
+fn look_beside(arguments: &EventExplain) -> String {
+    match arguments.place.location() {
+        Ok(Location::Folder(folder)) => {
+            let url = state_url(&folder);
+            format!(": tidings outbox status --from {}", word(&url))
+        }
+        _ => String::new(),
     }
 }
 
@@ -175,21 +219,23 @@ async fn not_known(
     event_id: &str,
 ) -> Result<Failure, Failure> {
     #[cfg(feature = "sqlite")]
-    if let tidings::Location::Folder(folder) = arguments.place.location()? {
+    if let Location::Folder(folder) = arguments.place.location()? {
         let waiting = tidings::Waiting::open(&folder).await?.events().await?;
         if waiting.iter().any(|event| event.event_id() == event_id) {
             return Ok(Failure::new(
                 codes::EVENT_UNKNOWN,
                 format!(
-                    "the event {event_id:?} waits in state.db until the owner of {} carries it into the log; if nobody owns the folder, any command that writes does: tidings outbox status",
-                    folder.display()
+                    "the event {event_id:?} waits in state.db until the owner of {} carries it into the log; if nobody owns the folder, any command that writes does{}",
+                    folder.display(),
+                    look_beside(arguments)
                 ),
             ));
         }
     }
     let mut message = format!(
-        "there is no event {event_id:?} in {}; if that is a key, ask with --key {event_id}",
-        place(arguments)
+        "there is no event {event_id:?} in {}; if that is a key, ask with --key {}",
+        place(arguments),
+        word(event_id)
     );
     if let Some(blind) = sources.blind_spots() {
         message = format!("{message}; {blind}");

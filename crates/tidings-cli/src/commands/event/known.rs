@@ -89,7 +89,7 @@ impl Sources {
         if let Some(database) = &database {
             // A database of an older version, or one without an inbox, knows less.
             failures = Failures::open(database).await.ok();
-            inbox = Inbox::open(database).await.ok();
+            inbox = Inbox::open_to_look(database).await.ok();
         }
         let mut paused = HashMap::new();
         if let Some(failures) = &failures {

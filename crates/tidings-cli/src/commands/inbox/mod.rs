@@ -29,8 +29,8 @@ async fn database(inbox: &inbox_arguments::Inbox, create: bool) -> Result<Databa
     source::file(&file, create).await
 }
 
-/// Opens the inbox that the arguments name.
+/// Opens the inbox that the arguments name, as a person does who may not be allowed what consumers are.
 async fn open(inbox: &inbox_arguments::Inbox) -> Result<sql::Inbox, Failure> {
     let database = database(inbox, false).await?;
-    Ok(sql::Inbox::open(&database).await?)
+    Ok(sql::Inbox::open_to_look(&database).await?)
 }

@@ -4,6 +4,7 @@ use crate::alert::look::{GroupSeen, OutboxSeen};
 use crate::alert::message::short;
 use crate::alert::options::AlertOptions;
 use crate::alert::subject::{Live, Subject};
+use crate::explain::word;
 use std::time::Duration;
 use tidings_core::limits::ALERT_QUIET_AFTER;
 use tidings_core::store::ParkedBacklog;
@@ -101,9 +102,14 @@ impl Said {
             None => "",
         };
         let events = if *lag == 1 { "event" } else { "events" };
+        // Without a mark it may work, and fall behind all the same.
+        let how = match seen.mark {
+            Some(_) => "has not moved",
+            None => "has not caught up",
+        };
         Saying {
             text: format!(
-                "{} is {lag} {events} behind and has not moved for {}{who}",
+                "{} is {lag} {events} behind and {how} for {}{who}",
                 short(group),
                 span(still)
             ),
@@ -177,11 +183,6 @@ impl Said {
             count: 0,
         }
     }
-}
-
-/// A word of a command that a person may copy: what came with an event must not become more than that.
-fn word(text: &str) -> std::borrow::Cow<'_, str> {
-    shell_words::quote(text)
 }
 
 /// A length of time for people.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::consumer::{Backoff, ConsumerError};
+use crate::fakes::failures::FakeFailures;
 use tidings_core::broker::{KeyOrder, StartAt};
 use tidings_core::codes;
 use tidings_core::extract::States;
@@ -63,7 +64,7 @@ async fn two_handlers_of_one_pattern_or_one_name_are_refused() {
 async fn a_setting_out_of_bounds_is_refused_by_name() {
     let stage = Stage::new();
     type Change = fn(&mut ConsumerConfig);
-    let broken: [(&str, Change); 7] = [
+    let broken: [(&str, Change); 8] = [
         ("attempts 0; allowed is 1 to 1000", |config| {
             config.attempts = 0
         }),
@@ -72,6 +73,9 @@ async fn a_setting_out_of_bounds_is_refused_by_name() {
             config.parallel = 0
         }),
         ("in_flight_max 0", |config| config.in_flight_max = 0),
+        ("code version 256; allowed is 0 to 255", |config| {
+            config.code_version = "v".repeat(256)
+        }),
         ("time_limit 0", |config| config.time_limit = Duration::ZERO),
         ("jitter_percent 101", |config| {
             config.backoff.jitter_percent = 101
@@ -218,9 +222,16 @@ async fn a_new_group_starts_where_it_is_told() {
 async fn a_broker_with_order_within_one_instance_needs_a_consumer_that_is_one() {
     let mut broker = FakeBroker::new();
     broker.key_order = KeyOrder::OneInstance;
+    broker.group_leased = false;
     let mut stage = Stage::on(broker);
+    let mut store = FakeFailures::new(&stage.clock);
+    store.shared = false;
 
     let error = refusal(stage.builder("a").handler(ignore("a.b"))).await;
+    // With a store that no other instance sees it is told the same: a shared one would not help.
+    let with_store = stage.builder("a").handler(ignore("a.b"));
+    let of_store = refusal(with_store.failures(Arc::new(store))).await;
+    assert_eq!(of_store.code(), codes::CAPABILITY_MISSING);
     stage.config.single_instance = true;
 
     assert_eq!(error.code(), codes::CAPABILITY_MISSING);

@@ -347,12 +347,12 @@ impl FailureStore for Halting {
         &'a self,
         group: &'a str,
         changes: &'a [FailureChange],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<usize>, StoreError>> {
         Box::pin(async move {
             self.halt.at(Point::BeforeKeeping).await;
-            self.inner.apply(group, changes).await?;
+            let nothing = self.inner.apply(group, changes).await?;
             self.halt.at(Point::AfterKeeping).await;
-            Ok(())
+            Ok(nothing)
         })
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidings_core::Envelope;
 use tidings_core::broker::{Broker, KeyOrder};
 use tidings_core::extract::HandlerError;
-use tidings_flow::consumer::{ConsumerError, RunningConsumer};
+use tidings_flow::consumer::{ConsumerError, OnFailure, RunningConsumer};
 
 const KEYS: usize = 8;
 /// Waits before later attempts.
@@ -157,12 +157,18 @@ async fn assert_own_store_is_refused(
     witness: &Arc<Witness>,
 ) -> Result<(), Verdict> {
     let local = Store::fresh(ground, "e12-local", Sharing::OneInstance).await?;
-    let watched = (witness, failing());
-    let started = keeping(ground, (broker, &local), "e12-local", &LATER, watched)
-        .configure(|config| config.single_instance = false)
-        .start()
-        .await;
-    let is_refused = matches!(started, Err(ConsumerError::StoreLocal { .. }));
-    assert!(is_refused, "a store of one machine was taken: {started:?}");
+    // A group that says nothing of its dead letters holds their keys as well.
+    for (later, on_failure) in [(&LATER[..], Some(OnFailure::Hold)), (&[], None)] {
+        let watched = (witness, failing());
+        let started = keeping(ground, (broker, &local), "e12-local", later, watched)
+            .configure(|config| {
+                config.single_instance = false;
+                config.on_failure = on_failure;
+            })
+            .start()
+            .await;
+        let is_refused = matches!(started, Err(ConsumerError::StoreLocal { .. }));
+        assert!(is_refused, "a store of one machine was taken: {started:?}");
+    }
     Ok(())
 }

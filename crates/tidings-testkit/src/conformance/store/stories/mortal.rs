@@ -134,16 +134,17 @@ impl FailureStore for MortalStore {
         &'a self,
         group: &'a str,
         changes: &'a [FailureChange],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<usize>, StoreError>> {
         Box::pin(async move {
             self.fate.step().await;
             let fault = self.fault();
+            let mut nothing = Vec::new();
             if fault != Some(false) {
-                self.inner.apply(group, changes).await?;
+                nothing = self.inner.apply(group, changes).await?;
             }
             self.fate.step().await;
             match fault {
-                None => Ok(()),
+                None => Ok(nothing),
                 Some(_) => Err(StoreError::Ambiguous {
                     database: self.name().to_owned(),
                     reason: "connection reset".to_owned(),

@@ -1,0 +1,1 @@
+SELECT consumer FROM {table} WHERE consumer = :consumer LIMIT 1
