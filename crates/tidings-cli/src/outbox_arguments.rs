@@ -108,7 +108,7 @@ pub(crate) struct RelayRun {
     #[arg(
         long,
         env = "TIDINGS_RELAY_POLL_MAX",
-        default_value = "100ms",
+        default_value = "250ms",
         value_name = "DURATION"
     )]
     pub(crate) poll_max: Length,

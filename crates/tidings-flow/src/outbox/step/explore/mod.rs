@@ -305,7 +305,7 @@ fn a_destination_in_trouble_delays_nobody_else() {
     assert!(explore("two destinations, of which one is in trouble", scope).states > 1_000);
 }
 
-/// Everything at once: two relays, one that crashes, and publishes that fail, are late or lost.
+/// Everything at once: two relays, one that crashes, publishes that fail, are late or lost, and a lease that ends at any time.
 fn everything_at_once(policy: KeyPolicy, until_empty: bool) -> Scope {
     Scope {
         relays: 2,
@@ -321,9 +321,19 @@ fn everything_at_once(policy: KeyPolicy, until_empty: bool) -> Scope {
 
 #[test]
 fn two_relays_of_which_one_crashes_while_publishes_fail_are_late_or_lost() {
-    let scope = everything_at_once(KeyPolicy::Block, false);
+    let scope = Scope {
+        jumps: 1,
+        ..everything_at_once(KeyPolicy::Block, false)
+    };
 
-    assert!(explore("two relays, a crash, a fault of publishing", scope).states > 1_000);
+    assert!(
+        explore(
+            "two relays, a crash, a fault of publishing, a lease that ends",
+            scope
+        )
+        .states
+            > 1_000
+    );
 }
 
 #[test]
