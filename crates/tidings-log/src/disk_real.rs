@@ -148,6 +148,14 @@ impl DiskFile for RealFile {
 
 struct RealLock(File);
 
+impl Drop for RealLock {
+    /// A child that is just being started has the file as well, until it is another program: closing ours alone would not end the lock.
+    fn drop(&mut self) {
+        // The file is closed in any case.
+        let _ = self.0.unlock();
+    }
+}
+
 impl DiskLock for RealLock {
     fn write_owner(&self, text: &str) -> io::Result<()> {
         self.0.write_all_at(text.as_bytes(), 0)?;
@@ -205,5 +213,20 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "me");
         drop(held);
         assert!(RealDisk.lock(&path).unwrap().is_some());
+    }
+
+    /// As it is between the fork and the exec of a child that another thread starts.
+    #[test]
+    fn a_lock_ends_with_its_holder_also_while_a_child_has_its_file() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lock");
+        let file = open(&path, OpenMode::Create).unwrap();
+        file.try_lock().unwrap();
+        let of_child = file.try_clone().unwrap();
+
+        drop(RealLock(file));
+
+        assert!(RealDisk.lock(&path).unwrap().is_some());
+        drop(of_child);
     }
 }
