@@ -384,8 +384,8 @@ pub(super) const BUGS: &[Bug] = &[
         name: "silent-key-forgotten",
         package: Package::Flow,
         file: "crates/tidings-flow/src/consumer/parking.rs",
-        text: "lane.unsure = true;",
-        replacement: "lane.unsure |= false;",
+        text: "lane.unsure = true;\n                    self.learn_rows(one.lane);",
+        replacement: "self.learn_rows(one.lane);",
         tests: &[TOLD_WHILE_IT_CHANGES],
     },
     Bug {
