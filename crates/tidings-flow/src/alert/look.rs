@@ -27,9 +27,6 @@ impl GroupSeen {
     pub fn new(status: &GroupStatus, lag: GroupLag) -> Self {
         let mark = status.position.map(|position| position.0).or(lag.settled);
         Self {
-            group: status.name.to_string(),
-            lag: lag.events,
-            age: lag.age,
             mark,
             moved_at: status.moved_at,
             // A broker that does not know how far a group is does not know who works for it either.
@@ -38,6 +35,7 @@ impl GroupSeen {
                 (None, Some(_)) => Some(false),
                 (None, None) => None,
             },
+            ..Self::named(&status.name, lag)
         }
     }
 

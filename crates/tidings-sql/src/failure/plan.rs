@@ -84,12 +84,14 @@ pub(super) struct RowChange {
     letter: Option<String>,
 }
 
-/// The row that a change is about.
-fn row_of(change: &FailureChange) -> Option<ParkedRow> {
+/// The number of the row that a change is about, and the lead under which it was fetched.
+fn row_of(change: &FailureChange) -> Option<(i64, u64)> {
     match change {
-        FailureChange::Finish { row } | FailureChange::Postpone { row, .. } => Some(*row),
+        FailureChange::Finish { row } | FailureChange::Postpone { row, .. } => {
+            Some((row.id.0, row.lead))
+        }
         FailureChange::Bury(record) if record.delivery.id != ParkedId(0) => {
-            Some(record.delivery.row())
+            Some((record.delivery.id.0, record.delivery.lead))
         }
         FailureChange::Bury(_)
         | FailureChange::Attempted { .. }
@@ -105,14 +107,14 @@ fn row_that_left(change: &FailureChange) -> Option<i64> {
         FailureChange::Bury(record) => !record.holds,
         _ => false,
     };
-    row_of(change).filter(|_| leaves).map(|row| row.id.0)
+    row_of(change).filter(|_| leaves).map(|(id, _)| id)
 }
 
 /// The rows that leave the store, or may.
 pub(super) fn leaving<'c>(changes: impl Iterator<Item = &'c FailureChange>) -> Vec<i64> {
     let leaving = changes.filter_map(|change| match change {
         FailureChange::Postpone { .. } => None,
-        _ => row_of(change).map(|row| row.id.0),
+        _ => row_of(change).map(|(id, _)| id),
     });
     leaving.collect()
 }
@@ -121,7 +123,9 @@ pub(super) fn leaving<'c>(changes: impl Iterator<Item = &'c FailureChange>) -> V
 pub(super) fn needs_lead(change: &FailureChange) -> Option<u64> {
     match change {
         FailureChange::Finish { .. } => None,
-        _ => row_of(change).map(|row| row.lead).filter(|lead| *lead > 0),
+        _ => row_of(change)
+            .map(|(_, lead)| lead)
+            .filter(|lead| *lead > 0),
     }
 }
 

@@ -56,6 +56,9 @@ const ATTEMPTS: &str = "CASE WHEN {is_noted} THEN COALESCE((SELECT n.attempts FR
 const IS_ALIVE: &str = "AND (NOT {is_noted} OR NOT EXISTS (SELECT 1 FROM tidings_relay_note AS n WHERE n.outbox = :outbox AND n.row_id = {id_text} AND n.state > 0))";
 const BEHIND_DEAD: &str = "AND (:hold = 0 OR NOT {is_noted} OR {key} IS NULL OR ({lane}) NOT IN (SELECT {lane_of_note} FROM tidings_relay_note AS d WHERE d.outbox = :outbox AND d.state = 1 AND d.event_key IS NOT NULL))";
 
+/// Whether a lease `l` is held by who says so.
+const IS_HELD: &str = "l.outbox = :leased AND l.shard = :shard AND l.shards = :shards AND l.owner = :owner AND l.epoch = :epoch AND l.expires_at_us >= {now}";
+
 /// What a table is, for its statements.
 pub(super) struct Table<'a> {
     pub(super) dialect: &'static Dialect,
@@ -107,7 +110,7 @@ impl Statements {
 
 impl NoteStatements {
     fn new(dialect: &Dialect) -> Self {
-        let texts = [("list", ":list")];
+        let texts = [("list", ":list"), ("is_held", IS_HELD)];
         let make = |template: &str| Statement::new(dialect, template, &texts);
         Self {
             take_lease: make(include_str!("../../sql/store/take_lease.sql")),
@@ -135,7 +138,7 @@ impl NoteStatements {
                 "DELETE FROM tidings_relay_note WHERE outbox = :outbox AND state = 0 AND row_id IN ({texts})",
             ),
             make_room: make(
-                "DELETE FROM tidings_relay_note WHERE outbox = :outbox AND state = 0 AND row_id IN ({texts}) AND EXISTS (SELECT 1 FROM tidings_relay_lease AS l WHERE l.outbox = :leased AND l.shard = :shard AND l.shards = :shards AND l.owner = :owner AND l.epoch = :epoch AND l.expires_at_us >= {now})",
+                "DELETE FROM tidings_relay_note WHERE outbox = :outbox AND state = 0 AND row_id IN ({texts}) AND EXISTS (SELECT 1 FROM tidings_relay_lease AS l WHERE {is_held})",
             ),
             revive: make(
                 "DELETE FROM tidings_relay_note WHERE outbox = :outbox AND state = 1 AND row_id IN ({texts})",
@@ -321,10 +324,9 @@ impl Table<'_> {
             return name;
         }
         match self.dialect.kind {
-            Kind::Sqlite => format!("CAST(unixepoch({name}, 'subsec') * 1000000 AS INTEGER)"),
-            // As a floating number it is exact to the microsecond for two centuries, and costs half of the decimal one.
-            Kind::Postgres => format!("CAST(date_part('epoch', {name}) * 1000000 AS bigint)"),
+            // In the zone of the session, which is the server's own.
             Kind::MySql => format!("CAST(UNIX_TIMESTAMP({name}) * 1000000 AS SIGNED)"),
+            kind => zone::micros_in_utc(kind, &name),
         }
     }
 

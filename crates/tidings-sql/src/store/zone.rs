@@ -120,21 +120,29 @@ pub(super) async fn of_mapping(
 
 /// A column of times that leave their zone open, in microseconds since 1970.
 pub(super) fn micros(kind: Kind, column: &str, zone: &Zone) -> String {
-    let as_utc = match kind {
-        Kind::Sqlite => format!("CAST(unixepoch({column}, 'subsec') * 1000000 AS INTEGER)"),
-        Kind::Postgres => format!("CAST(date_part('epoch', {column}) * 1000000 AS bigint)"),
-        Kind::MySql => format!("TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {column})"),
-    };
     match (zone, kind) {
-        (Zone::Offset(seconds), _) => format!("({as_utc} - ({}))", seconds * 1_000_000),
-        (Zone::Named(name), Kind::Postgres) => {
-            format!("CAST(date_part('epoch', {column} AT TIME ZONE '{name}') * 1000000 AS bigint)")
+        (Zone::Offset(seconds), _) => {
+            let in_utc = micros_in_utc(kind, column);
+            format!("({in_utc} - ({}))", seconds * 1_000_000)
         }
-        (Zone::Named(name), Kind::MySql) => format!(
-            "TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', CONVERT_TZ({column}, '{name}', '+00:00'))"
-        ),
+        (Zone::Named(name), Kind::Postgres) => {
+            micros_in_utc(kind, &format!("{column} AT TIME ZONE '{name}'"))
+        }
+        (Zone::Named(name), Kind::MySql) => {
+            micros_in_utc(kind, &format!("CONVERT_TZ({column}, '{name}', '+00:00')"))
+        }
         // Refused where it is read.
-        (Zone::Named(_), Kind::Sqlite) => as_utc,
+        (Zone::Named(_), Kind::Sqlite) => micros_in_utc(kind, column),
+    }
+}
+
+/// A time that is in UTC where it leaves its zone open, in microseconds since 1970.
+pub(super) fn micros_in_utc(kind: Kind, time: &str) -> String {
+    match kind {
+        Kind::Sqlite => format!("CAST(unixepoch({time}, 'subsec') * 1000000 AS INTEGER)"),
+        // As a floating number it is exact to the microsecond for two centuries, and costs half of the decimal one.
+        Kind::Postgres => format!("CAST(date_part('epoch', {time}) * 1000000 AS bigint)"),
+        Kind::MySql => format!("TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {time})"),
     }
 }
 
